@@ -1,0 +1,408 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dixie/reputation"
+)
+
+const (
+	// standbyInterval is how often a stand-by asks whether the projector is gone.
+	standbyInterval = time.Second
+
+	// leaseSettings make PostgreSQL end the session of a projector that hangs or is
+	// paused, and with the session its lock, so that a stand-by can take over. A
+	// living projector speaks every keepInterval.
+	leaseSettings = `
+		SET idle_session_timeout = '20s';
+		SET idle_in_transaction_session_timeout = '20s';
+		SET statement_timeout = '60s';
+		SET lock_timeout = '10s'`
+)
+
+// postgresLease holds a session lock on a connection of its own, and writes its
+// pages through that same connection: whoever loses the lock has lost the means
+// to write. The guard on the checkpoint protects against everything else.
+type postgresLease struct {
+	conn       *pgx.Conn
+	progress   *progress
+	projection string
+	version    string
+	at         int64
+}
+
+// acquire waits for the lock of a projection. Key (1684633706, hash of the name).
+func (p *Postgres) acquire(ctx context.Context, projection, version string, standby func()) (lease, error) {
+	for {
+		conn, err := p.tryLock(ctx, projection)
+		if err != nil {
+			return nil, err
+		}
+		if conn != nil {
+			return p.lease(ctx, conn.Hijack(), projection, version)
+		}
+		standby()
+		select {
+		case <-time.After(standbyInterval + rand.N(standbyInterval/4)):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// tryLock returns a connection that holds the lock, or nil.
+func (p *Postgres) tryLock(ctx context.Context, projection string) (*pgxpool.Conn, error) {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return nil, unavailable("connect", err)
+	}
+	var locked bool
+	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(1684633706, hashtext($1))`, projection).Scan(&locked)
+	if err != nil || !locked {
+		conn.Release()
+		return nil, unavailable("lock the projection", err)
+	}
+	return conn, nil
+}
+
+// lease checks that the projection can be continued.
+func (p *Postgres) lease(ctx context.Context, conn *pgx.Conn, projection, version string) (lease, error) {
+	l := &postgresLease{conn: conn, progress: p.progress, projection: projection, version: version}
+	if err := l.open(ctx); err != nil {
+		l.release()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *postgresLease) open(ctx context.Context) error {
+	if _, err := l.conn.Exec(ctx, leaseSettings); err != nil {
+		return unavailable("set the lease up", err)
+	}
+	_, err := l.conn.Exec(ctx, `
+		INSERT INTO projection_checkpoints (projection, version) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+		l.projection, l.version)
+	if err != nil {
+		return unavailable("create the checkpoint", err)
+	}
+	return l.check(ctx)
+}
+
+// check refuses a checkpoint of another version, or of another log.
+func (l *postgresLease) check(ctx context.Context) error {
+	var stored string
+	var head int64
+	var same bool
+	err := l.conn.QueryRow(ctx, `
+		SELECT c.version, c.position, (SELECT coalesce(max(position), 0) FROM reputation_events),
+		       c.position = 0 OR e.created_at IS NOT DISTINCT FROM c.event_created_at
+		  FROM projection_checkpoints AS c
+		  LEFT JOIN reputation_events AS e ON e.position = c.position
+		 WHERE c.projection = $1`, l.projection).Scan(&stored, &l.at, &head, &same)
+	if err != nil {
+		return unavailable("read the checkpoint", err)
+	}
+	if l.at > head || !same {
+		return &AheadError{Projection: l.projection, Position: l.at, Head: head}
+	}
+	if stored != l.version {
+		return &VersionError{Projection: l.projection, Stored: stored, Running: l.version}
+	}
+	return nil
+}
+
+func (l *postgresLease) position() int64 { return l.at }
+
+func (l *postgresLease) keep(ctx context.Context) error {
+	if err := l.conn.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return nil
+}
+
+// release closes the connection, which frees the lock.
+func (l *postgresLease) release() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = l.conn.Close(ctx)
+}
+
+func (l *postgresLease) page(ctx context.Context, step step, work func(context.Context, tx) error) error {
+	err := l.transact(ctx, step, work)
+	if err != nil {
+		if l.conn.IsClosed() && !errors.Is(err, ErrLost) {
+			return fmt.Errorf("%w: %w", ErrLost, err)
+		}
+		return err
+	}
+	l.at = step.to
+	l.progress.report(l.projection, step.to)
+	return nil
+}
+
+func (l *postgresLease) transact(ctx context.Context, step step, work func(context.Context, tx) error) error {
+	transaction, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return unavailable("begin a page", err)
+	}
+	rollback := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = transaction.Rollback(ctx) // after a commit it does nothing
+	}
+	defer rollback()
+	// The guard comes first: a rival waits here, and then finds the checkpoint moved.
+	tag, err := transaction.Exec(ctx, `
+		UPDATE projection_checkpoints SET position = $3, event_created_at = $4, updated_at = now()
+		 WHERE projection = $1 AND position = $2 AND version = $5`,
+		l.projection, step.from, step.to, step.at, l.version)
+	if err != nil {
+		return unavailable("move the checkpoint", err)
+	}
+	if tag.RowsAffected() != 1 {
+		return fmt.Errorf("%w: the checkpoint of %s is no longer at %d", ErrLost, l.projection, step.from)
+	}
+	if err := work(ctx, postgresTx{transaction}); err != nil {
+		return err
+	}
+	return unavailable("commit a page", transaction.Commit(ctx))
+}
+
+// postgresTx reads and writes one page, with one statement for each table and one
+// round trip for each call.
+type postgresTx struct {
+	tx pgx.Tx
+}
+
+func (t postgresTx) loadAgents(ctx context.Context, nfts, collections []string) (agentRows, error) {
+	loaded := agentRows{
+		agents:      make(map[string]*reputation.Agent, len(nfts)),
+		collections: make(map[string]*reputation.Collection, len(collections)),
+	}
+	var batch pgx.Batch
+	batch.Queue(`SELECT nft_id, folded FROM reputation_aggregates WHERE nft_id = ANY ($1) AND folded IS NOT NULL`, nfts).
+		Query(func(rows pgx.Rows) error { return scanAgents(rows, loaded.agents) })
+	batch.Queue(`SELECT collection_id, sum, squares, scores, members FROM reputation_collections WHERE collection_id = ANY ($1)`, collections).
+		Query(func(rows pgx.Rows) error { return scanCollections(rows, loaded.collections) })
+	return loaded, unavailable("load aggregates", t.tx.SendBatch(ctx, &batch).Close())
+}
+
+func scanAgents(rows pgx.Rows, agents map[string]*reputation.Agent) error {
+	for rows.Next() {
+		// Not scanned: the text is decoded where the driver received it.
+		raw := rows.RawValues()
+		agent, nft := &reputation.Agent{}, string(raw[0])
+		if err := reputation.DecodeInto(raw[1], agent); err != nil {
+			return fmt.Errorf("the stored state of %s is damaged, rebuild the projection: %w", nft, err)
+		}
+		agents[nft] = agent
+	}
+	return rows.Err()
+}
+
+func scanCollections(rows pgx.Rows, collections map[string]*reputation.Collection) error {
+	var id string
+	var c reputation.Collection
+	_, err := pgx.ForEachRow(rows, []any{&id, &c.Sum, &c.Squares, &c.Scores, &c.Members}, func() error {
+		row := c
+		collections[id] = &row
+		return nil
+	})
+	return err
+}
+
+func (t postgresTx) saveAgents(ctx context.Context, changes agentChanges) error {
+	var batch pgx.Batch
+	if err := queueAgents(&batch, changes.agents); err != nil {
+		return err
+	}
+	queueCollections(&batch, changes.collections)
+	queueFailures(&batch, changes.failures)
+	if batch.Len() == 0 {
+		return nil
+	}
+	return unavailable("save aggregates", t.tx.SendBatch(ctx, &batch).Close())
+}
+
+func queueAgents(batch *pgx.Batch, agents []changedAgent) error {
+	if len(agents) == 0 {
+		return nil
+	}
+	n := len(agents)
+	nfts, states := make([]string, n), make([]string, n)
+	aggregates, folded := make([][]byte, n), make([][]byte, n)
+	positions := make([]int64, n)
+	for i, c := range agents {
+		var err error
+		if aggregates[i], err = reputation.Encode(&c.agent.Aggregate); err != nil {
+			return err
+		}
+		if folded[i], err = reputation.Encode(c.agent); err != nil {
+			return err
+		}
+		nfts[i], states[i], positions[i] = c.nft, string(c.agent.Aggregate.State), c.position
+	}
+	batch.Queue(`
+		INSERT INTO reputation_aggregates (nft_id, state, aggregate, folded, position)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::json[], $5::bigint[])
+		ON CONFLICT (nft_id) DO UPDATE SET
+			state = excluded.state, aggregate = excluded.aggregate, folded = excluded.folded,
+			position = excluded.position, updated_at = now()`,
+		nfts, states, aggregates, folded, positions)
+	return nil
+}
+
+func queueCollections(batch *pgx.Batch, collections map[string]*reputation.Collection) {
+	if len(collections) == 0 {
+		return
+	}
+	var ids []string
+	var sums, squares []float64
+	var scores, members []int64
+	for id, c := range collections {
+		ids = append(ids, id)
+		sums, squares = append(sums, c.Sum), append(squares, c.Squares)
+		scores, members = append(scores, c.Scores), append(members, c.Members)
+	}
+	batch.Queue(`
+		INSERT INTO reputation_collections (collection_id, sum, squares, scores, members)
+		SELECT * FROM unnest($1::text[], $2::float8[], $3::float8[], $4::bigint[], $5::bigint[])
+		ON CONFLICT (collection_id) DO UPDATE SET
+			sum = excluded.sum, squares = excluded.squares, scores = excluded.scores, members = excluded.members`,
+		ids, sums, squares, scores, members)
+}
+
+func queueFailures(batch *pgx.Batch, failures []Failure) {
+	if len(failures) == 0 {
+		return
+	}
+	n := len(failures)
+	names, nfts, reasons, details := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	positions := make([]int64, n)
+	for i, f := range failures {
+		names[i], positions[i], nfts[i], reasons[i], details[i] = f.Projection, f.Position, f.NFT, string(f.Reason), f.Detail
+	}
+	batch.Queue(`
+		INSERT INTO projection_failures (projection, position, nft_id, reason, detail)
+		SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[])
+		ON CONFLICT (projection, position) DO UPDATE SET
+			nft_id = excluded.nft_id, reason = excluded.reason, detail = excluded.detail, failed_at = now()`,
+		names, positions, nfts, reasons, details)
+}
+
+func (t postgresTx) loadCohorts(ctx context.Context, nfts []string, keys []cohortID) (map[string]*reputation.Cohorts, error) {
+	loaded := make(map[string]*reputation.Cohorts, len(nfts))
+	n := len(keys)
+	ids, models, tasks := make([]string, n), make([]string, n), make([]string, n)
+	for i, k := range keys {
+		ids[i], models[i], tasks[i] = k.nft, k.key.Model, string(k.key.Task)
+	}
+	var batch pgx.Batch
+	batch.Queue(`SELECT nft_id, collection_id FROM reputation_cohort_members WHERE nft_id = ANY ($1)`, nfts).
+		Query(func(rows pgx.Rows) error {
+			var nft, collection string
+			_, err := pgx.ForEachRow(rows, []any{&nft, &collection}, func() error {
+				obtain(loaded, nft).CollectionID = collection
+				return nil
+			})
+			return err
+		})
+	batch.Queue(`
+		SELECT c.nft_id, c.model_id, c.task_type, c.score, c.samples, c.observed_at
+		  FROM unnest($1::text[], $2::text[], $3::text[]) AS k (nft_id, model_id, task_type)
+		  JOIN reputation_task_cohorts AS c USING (nft_id, model_id, task_type)
+		 WHERE c.position IS NOT NULL`, ids, models, tasks).
+		Query(func(rows pgx.Rows) error { return scanCohorts(rows, loaded) })
+	return loaded, unavailable("load cohorts", t.tx.SendBatch(ctx, &batch).Close())
+}
+
+func scanCohorts(rows pgx.Rows, loaded map[string]*reputation.Cohorts) error {
+	var nft, model, task, observed string
+	var score float64
+	var samples int64
+	_, err := pgx.ForEachRow(rows, []any{&nft, &model, &task, &score, &samples, &observed}, func() error {
+		at, err := reputation.ParseTimestamp(observed)
+		if err != nil {
+			return fmt.Errorf("the stored cohort (%s, %s) of %s is damaged, rebuild the projection: %w", model, task, nft, err)
+		}
+		c := obtain(loaded, nft)
+		if c.ByKey == nil {
+			c.ByKey = map[reputation.CohortKey]reputation.TaskCohort{}
+		}
+		own := score
+		cohort := reputation.TaskCohort{
+			ModelID: model, TaskType: reputation.TaskType(task),
+			PersonalScore: &own, SampleCount: samples, LastUpdated: at,
+		}
+		c.ByKey[cohort.Key()] = cohort
+		return nil
+	})
+	return err
+}
+
+func (t postgresTx) saveCohorts(ctx context.Context, changes cohortChanges) error {
+	var batch pgx.Batch
+	queueMembers(&batch, changes.members)
+	if len(changes.cleared) > 0 {
+		batch.Queue(`DELETE FROM reputation_task_cohorts WHERE nft_id = ANY ($1)`, changes.cleared)
+	}
+	if err := queueCohorts(&batch, changes.cohorts); err != nil {
+		return err
+	}
+	queueFailures(&batch, changes.failures)
+	if batch.Len() == 0 {
+		return nil
+	}
+	return unavailable("save cohorts", t.tx.SendBatch(ctx, &batch).Close())
+}
+
+func queueMembers(batch *pgx.Batch, members map[string]string) {
+	if len(members) == 0 {
+		return
+	}
+	var nfts, collections []string
+	for nft, collection := range members {
+		nfts, collections = append(nfts, nft), append(collections, collection)
+	}
+	batch.Queue(`
+		INSERT INTO reputation_cohort_members (nft_id, collection_id)
+		SELECT * FROM unnest($1::text[], $2::text[])`, nfts, collections)
+}
+
+func queueCohorts(batch *pgx.Batch, cohorts []changedCohort) error {
+	if len(cohorts) == 0 {
+		return nil
+	}
+	n := len(cohorts)
+	nfts, models, tasks := make([]string, n), make([]string, n), make([]string, n)
+	texts, observed := make([][]byte, n), make([]string, n)
+	scores, samples, positions := make([]pgtype.Float8, n), make([]int64, n), make([]int64, n)
+	for i, c := range cohorts {
+		var err error
+		if texts[i], err = reputation.Encode(&c.cohort); err != nil {
+			return err
+		}
+		nfts[i], models[i], tasks[i] = c.nft, c.cohort.ModelID, string(c.cohort.TaskType)
+		if c.cohort.PersonalScore != nil {
+			scores[i] = pgtype.Float8{Float64: *c.cohort.PersonalScore, Valid: true}
+		}
+		samples[i], observed[i], positions[i] = c.cohort.SampleCount, c.cohort.LastUpdated.String(), c.position
+	}
+	batch.Queue(`
+		INSERT INTO reputation_task_cohorts
+			(nft_id, model_id, task_type, cohort, score, samples, observed_at, position)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::float8[], $6::bigint[], $7::text[], $8::bigint[])
+		ON CONFLICT (nft_id, model_id, task_type) DO UPDATE SET
+			cohort = excluded.cohort, score = excluded.score, samples = excluded.samples,
+			observed_at = excluded.observed_at, position = excluded.position, updated_at = now()`,
+		nfts, models, tasks, texts, scores, samples, observed, positions)
+	return nil
+}

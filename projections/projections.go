@@ -1,0 +1,164 @@
+// Package projections folds the log into the rows that are read: aggregates and
+// the priors of their collections, and task cohorts. A [Projector] follows the
+// log on a watermill router and writes pages of rows through a backend,
+// PostgreSQL ([Postgres]) or memory ([Memory]). All folding is done by package
+// reputation; this package only loads, saves and keeps the books.
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"dixie/reputation"
+)
+
+// The projections.
+const (
+	Aggregates = "aggregates"
+	Cohorts    = "cohorts"
+)
+
+// Names are all projections.
+var Names = []string{Aggregates, Cohorts}
+
+var (
+	// ErrUnavailable says that the rows could not be reached in time.
+	ErrUnavailable = errors.New("projections unavailable")
+
+	// ErrLost says that this process is no longer the projector: its lease ended,
+	// or another process has moved the checkpoint. Nothing was written.
+	ErrLost = errors.New("no longer the projector")
+
+	// ErrBehind says that a projection did not reach a position in time.
+	ErrBehind = errors.New("projection is behind")
+)
+
+// VersionError says that stored rows were folded by another version of the fold
+// or with other scoring parameters. They are served as they are; nothing is
+// folded into them.
+type VersionError struct {
+	Projection      string
+	Stored, Running string
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("projection %s was folded by version %s and this is version %s: its rows are served but no longer updated; "+
+		"run this version with the former scoring parameters, or empty the projection with `dixie rebuild %s`",
+		e.Projection, e.Stored, e.Running, e.Projection)
+}
+
+// AheadError says that a projection contains events that the log does not have:
+// the log was restored from an older backup. Folding on would mix two histories.
+type AheadError struct {
+	Projection     string
+	Position, Head int64 // of the checkpoint and of the log
+}
+
+func (e *AheadError) Error() string {
+	return fmt.Sprintf("projection %s stands at position %d, and the log, whose head is %d, does not have the event that was folded there: "+
+		"the log was restored from another backup than the projection; run `dixie rebuild %s` to fold the log that there is",
+		e.Projection, e.Position, e.Head, e.Projection)
+}
+
+// Store is what other programs may do with the rows, and the operations of the
+// service that this one succeeds. Rows that are put here are not truth: the next
+// event of the NFT, or a rebuild, replaces them. Methods are safe for concurrent
+// use.
+type Store interface {
+	// Aggregate returns the aggregate of an NFT, or [reputation.ErrNotFound].
+	Aggregate(ctx context.Context, nft string) (reputation.Aggregate, error)
+	// PutAggregate inserts or replaces the aggregate of an NFT.
+	PutAggregate(ctx context.Context, nft string, aggregate reputation.Aggregate) error
+	// ColdAggregates yields the aggregates whose state is cold, by NFT id. It ends
+	// after the first error that it yields.
+	ColdAggregates(ctx context.Context) iter.Seq2[StoredAggregate, error]
+	// AllAggregates yields all aggregates, by NFT id. It ends after the first error
+	// that it yields.
+	AllAggregates(ctx context.Context) iter.Seq2[StoredAggregate, error]
+	// Count is the number of aggregates.
+	Count(ctx context.Context) (int64, error)
+	// TaskCohort returns a cohort, or [reputation.ErrNotFound].
+	TaskCohort(ctx context.Context, nft string, key reputation.CohortKey) (reputation.TaskCohort, error)
+	// PutTaskCohort inserts or replaces a cohort.
+	PutTaskCohort(ctx context.Context, nft string, cohort reputation.TaskCohort) error
+}
+
+// StoredAggregate is the row of an aggregate.
+type StoredAggregate struct {
+	NFT       string
+	Aggregate reputation.Aggregate
+	UpdatedAt time.Time // when the row was last written
+}
+
+// Reputation is all that is known of an NFT, read at one moment.
+type Reputation struct {
+	// Agent is nil when nothing is known of the NFT.
+	Agent *reputation.Agent
+	// Cohorts are sorted by model and task.
+	Cohorts []reputation.TaskCohort
+	// Collection is the present state of the agent's collection.
+	Collection reputation.Collection
+	// Position is up to where the log is contained in all of the above.
+	Position int64
+}
+
+// Summary is a line in a list of agents.
+type Summary struct {
+	NFT       string
+	Aggregate reputation.Aggregate
+}
+
+// Population is a collection as a whole.
+type Population struct {
+	CollectionID string
+	Collection   reputation.Collection
+}
+
+// Reader is what is read to answer requests. Each answer comes with the position
+// that it contains the log up to. Methods are safe for concurrent use; their
+// errors match [ErrUnavailable] when trying again can help.
+type Reader interface {
+	// Reputation reads an NFT.
+	Reputation(ctx context.Context, nft string) (Reputation, error)
+	// Score is the blended score of an NFT, nil when nothing is known of it.
+	Score(ctx context.Context, nft string) (score *float64, position int64, err error)
+	// List returns up to limit agents with ids after one, by id; those in one
+	// state, or all when state is empty.
+	List(ctx context.Context, state reputation.State, after string, limit int) ([]Summary, int64, error)
+	// Populations returns up to limit collections with ids after one, by id.
+	Populations(ctx context.Context, after string, limit int) ([]Population, int64, error)
+	// WaitFor returns when the projections have reached a position. It fails with
+	// [ErrBehind] when ctx ends first.
+	WaitFor(ctx context.Context, position int64, projections ...string) error
+	// Status tells how far each projection has come.
+	Status(ctx context.Context) ([]Status, error)
+	// Failures returns events that were set aside, after a position and in order.
+	Failures(ctx context.Context, projection string, after int64, limit int) ([]Failure, error)
+}
+
+// Status is how far a projection has come.
+type Status struct {
+	Projection string
+	Version    string // of the stored rows; empty before the first projector
+	Position   int64
+	Head       int64         // of the log
+	Lag        time.Duration // age of the oldest event that is not yet projected
+	SetAside   int64         // events
+	UpdatedAt  time.Time     // when the checkpoint last moved; zero before
+}
+
+// Behind is the number of events that are not yet projected.
+func (s Status) Behind() int64 { return max(0, s.Head-s.Position) }
+
+// Failure is an event that a projection set aside.
+type Failure struct {
+	Projection string
+	Position   int64
+	NFT        string
+	Reason     reputation.Reason
+	Detail     string
+	FailedAt   time.Time
+}

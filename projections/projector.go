@@ -1,0 +1,223 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+
+	"dixie/eventstore"
+	"dixie/reputation"
+)
+
+const (
+	// keepInterval is how often an idle projector renews its lease. PostgreSQL ends
+	// a lease that is silent for leaseTimeout.
+	keepInterval = 5 * time.Second
+
+	// retryInterval is the wait after a term as projector ended with an error.
+	retryInterval = time.Second
+
+	// closeTimeout bounds the wait for a page when a projector stops.
+	closeTimeout = 10 * time.Second
+)
+
+// State is what a projector of this process is doing.
+type State string
+
+// The states of a projector.
+const (
+	Stopped      State = "stopped"       // not started, or ended
+	Standby      State = "standby"       // another process is the projector
+	Running      State = "running"       // this process is the projector
+	Retrying     State = "retrying"      // after an error
+	NeedsRebuild State = "needs rebuild" // stored rows are of another version or another log
+)
+
+// Projector keeps one projection up to date.
+type Projector struct {
+	projection projection
+	params     reputation.Params
+	backend    backend
+	log        eventstore.Reader
+	logger     *slog.Logger
+
+	mu    sync.Mutex
+	state State
+	err   error
+}
+
+// Config sets projectors up.
+type Config struct {
+	Log    eventstore.Reader
+	Params reputation.Params
+	Logger *slog.Logger
+}
+
+// NewProjectors returns one projector for each projection, which write to p.
+func (p *Postgres) NewProjectors(config Config) []*Projector { return newProjectors(p, config) }
+
+// NewProjectors returns one projector for each projection, which write to m.
+func (m *Memory) NewProjectors(config Config) []*Projector { return newProjectors(m, config) }
+
+func newProjectors(b backend, config Config) []*Projector {
+	projectors := make([]*Projector, 0, len(Names))
+	for _, projection := range all() {
+		projectors = append(projectors, &Projector{
+			projection: projection, params: config.Params, backend: b, log: config.Log,
+			logger: config.Logger.With("projection", projection.name), state: Stopped,
+		})
+	}
+	return projectors
+}
+
+// Name is the projection's.
+func (p *Projector) Name() string { return p.projection.name }
+
+// State is what the projector is doing, and the error that it met last, if it has
+// not got over it. It is safe for concurrent use.
+func (p *Projector) State() (State, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state, p.err
+}
+
+// Run keeps the projection up to date until ctx ends. It stands by while another
+// process is the projector, and begins again after every error.
+func (p *Projector) Run(ctx context.Context) {
+	defer p.enter(Stopped, nil)
+	for ctx.Err() == nil {
+		err := p.term(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		p.fail(ctx, err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryInterval):
+		}
+	}
+}
+
+// fail notes why a term ended. An error that repeats is logged once.
+func (p *Projector) fail(ctx context.Context, err error) {
+	state := Retrying
+	var version *VersionError
+	var ahead *AheadError
+	if errors.As(err, &version) || errors.As(err, &ahead) {
+		state = NeedsRebuild
+	}
+	if _, last := p.State(); last == nil || last.Error() != err.Error() {
+		p.logger.ErrorContext(ctx, "projector interrupted", "state", state, "error", err)
+	}
+	p.enter(state, err)
+}
+
+func (p *Projector) enter(state State, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state, p.err = state, err
+}
+
+// term is one term as projector: from acquiring the lease to losing it.
+func (p *Projector) term(ctx context.Context) error {
+	lease, err := p.backend.acquire(ctx, p.projection.name, p.params.Version(), func() { p.enter(Standby, nil) })
+	if err != nil {
+		return err
+	}
+	defer lease.release()
+	p.logger.InfoContext(ctx, "projecting", "position", lease.position())
+	p.enter(Running, nil)
+
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	feed := eventstore.NewFeed(p.log, eventstore.FeedConfig{From: lease.position(), Logger: p.logger})
+	t := &term{projector: p, lease: lease, end: end}
+	router, err := t.router(feed)
+	if err != nil {
+		return err
+	}
+	var keeper sync.WaitGroup
+	keeper.Go(func() { t.keep(ctx) })
+	err = router.Run(ctx)
+	end(nil)
+	keeper.Wait()
+	_ = feed.Close()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if err := errors.Join(err, feed.Err()); err != nil {
+		return err
+	}
+	return errors.New("the feed ended")
+}
+
+// term is a projector that holds the lease.
+type term struct {
+	projector *Projector
+	end       context.CancelCauseFunc
+
+	mu    sync.Mutex // the lease is used by the handler and the keeper
+	lease lease
+}
+
+func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
+	logger := watermill.NewSlogLoggerWithLevelMapping(t.projector.logger, map[slog.Level]slog.Level{
+		// The router's own comings and goings are of no interest to operators.
+		slog.LevelInfo: slog.LevelDebug,
+	})
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: closeTimeout}, logger)
+	if err != nil {
+		return nil, fmt.Errorf("make the router: %w", err)
+	}
+	router.AddMiddleware(middleware.Recoverer)
+	router.AddConsumerHandler(t.projector.projection.name, eventstore.Topic, feed, t.handle)
+	return router, nil
+}
+
+// handle folds one page; its rows and the checkpoint commit together. An error
+// makes the feed deliver the page again, unless the lease is lost.
+func (t *term) handle(msg *message.Message) error {
+	p, page := t.projector, eventstore.PageFrom(msg.Context())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	step := step{from: page.From, to: page.To, at: page.Events[len(page.Events)-1].CreatedAt}
+	err := t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
+		return p.projection.fold(ctx, p.params, tx, page)
+	})
+	switch {
+	case err == nil:
+		p.enter(Running, nil)
+	case errors.Is(err, ErrLost):
+		t.end(err)
+	default:
+		p.enter(Retrying, err)
+	}
+	return err
+}
+
+// keep renews the lease until ctx ends.
+func (t *term) keep(ctx context.Context) {
+	ticker := time.NewTicker(keepInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		t.mu.Lock()
+		err := t.lease.keep(ctx)
+		t.mu.Unlock()
+		if err != nil {
+			t.end(err)
+			return
+		}
+	}
+}
