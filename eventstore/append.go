@@ -24,7 +24,7 @@ const (
 	// under READ COMMITTED each statement sees what was committed when it began, so
 	// the insert reads the true head of the log. The lock is the one that the
 	// table's trigger takes for other writers.
-	limitWait = `SELECT set_config('lock_timeout', '10s', true)`
+	limitWait = `SELECT set_config('lock_timeout', '10s', true), set_config('plan_cache_mode', 'force_custom_plan', true)`
 	lockLog   = `SELECT pg_advisory_xact_lock(1684633705, 1)`
 
 	// insertNew numbers and stores those entries whose id is not stored yet.
@@ -80,12 +80,12 @@ func splitRepeats(entries []Entry) (fresh, repeats []int) {
 	seen := make(map[[16]byte]struct{}, len(entries))
 	fresh = make([]int, 0, len(entries))
 	for i := range entries {
-		if _, again := seen[entries[i].id]; again && entries[i].hasID {
+		if _, again := seen[entries[i].ID]; again && entries[i].HasID {
 			repeats = append(repeats, i)
 			continue
 		}
-		if entries[i].hasID {
-			seen[entries[i].id] = struct{}{}
+		if entries[i].HasID {
+			seen[entries[i].ID] = struct{}{}
 		}
 		fresh = append(fresh, i)
 	}
@@ -99,8 +99,8 @@ func columns(entries []Entry, which []int) []any {
 	events := make([][]byte, len(which))
 	for n, i := range which {
 		e := &entries[i]
-		ids[n] = pgtype.UUID{Bytes: e.id, Valid: e.hasID}
-		nfts[n], kinds[n], events[n] = e.nft, e.kind, e.json
+		ids[n] = pgtype.UUID{Bytes: e.ID, Valid: e.HasID}
+		nfts[n], kinds[n], events[n] = e.NFT, e.Type, e.JSON
 	}
 	return []any{ids, nfts, kinds, events}
 }
@@ -114,7 +114,7 @@ func assign(rows pgx.Rows, entries []Entry, fresh []int, results []Appended) (mi
 		for len(fresh) > 0 {
 			i := fresh[0]
 			fresh = fresh[1:]
-			if entries[i].hasID == id.Valid && entries[i].id == id.Bytes {
+			if entries[i].HasID == id.Valid && entries[i].ID == id.Bytes {
 				results[i] = Appended{Status: Added, Position: position}
 				return nil
 			}
@@ -129,7 +129,7 @@ func assign(rows pgx.Rows, entries []Entry, fresh []int, results []Appended) (mi
 // needs neither the transaction nor the lock of the insert.
 func (p *Postgres) compare(ctx context.Context, entries []Entry, repeats []int, results []Appended) error {
 	args := columns(entries, repeats)
-	rows, err := p.pool.Query(ctx, compareStored, args[0], args[1], args[3])
+	rows, err := p.pool.Query(ctx, compareStored, planAnew, args[0], args[1], args[3])
 	if err != nil {
 		return unavailable("compare with stored events", err)
 	}
@@ -141,7 +141,7 @@ func (p *Postgres) compare(ctx context.Context, entries []Entry, repeats []int, 
 		found++
 		i := repeats[n]
 		results[i] = Appended{Status: Conflict, Position: position}
-		if sameNFT && (stored == nil || sameContent(stored, entries[i].json)) {
+		if sameNFT && (stored == nil || sameContent(stored, entries[i].JSON)) {
 			results[i].Status = Duplicate
 		}
 		return nil

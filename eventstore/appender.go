@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,9 +48,10 @@ func newAppender(write func(context.Context, []Entry) ([]Appended, error)) *appe
 }
 
 // append queues entries and waits for their results. When ctx ends first, the
-// entries may still be written.
+// entries may still be written: copies of them, as the caller may use its slice
+// for others by then.
 func (a *appender) append(ctx context.Context, entries []Entry) ([]Appended, error) {
-	r := &request{entries: entries, done: make(chan struct{})}
+	r := &request{entries: slices.Clone(entries), done: make(chan struct{})}
 	if err := a.enqueue(ctx, r); err != nil {
 		return nil, err
 	}
@@ -66,6 +68,9 @@ func (a *appender) enqueue(ctx context.Context, r *request) error {
 	defer a.closing.RUnlock()
 	if a.closed {
 		return ErrClosed
+	}
+	if ctx.Err() != nil { // or select would choose by chance
+		return fmt.Errorf("append: %w: %w", ErrUnavailable, ctx.Err())
 	}
 	select {
 	case a.queue <- r:
@@ -114,7 +119,7 @@ func (a *appender) collect(first *request) []*request {
 
 func (r *request) size() (events, bytes int) {
 	for i := range r.entries {
-		bytes += len(r.entries[i].json)
+		bytes += len(r.entries[i].JSON)
 	}
 	return len(r.entries), bytes
 }

@@ -46,20 +46,20 @@ func (m *Memory) Append(ctx context.Context, entries ...Entry) ([]Appended, erro
 }
 
 func (m *Memory) append(entry Entry) Appended {
-	if entry.hasID {
-		if position, ok := m.byID[entry.id]; ok {
+	if entry.HasID {
+		if position, ok := m.byID[entry.ID]; ok {
 			return Appended{Status: m.compare(position, entry), Position: position}
 		}
 	}
 	position := int64(len(m.log)) + 1
 	m.log = append(m.log, Recorded{
-		Position: position, NFT: entry.nft, Type: entry.kind,
-		CreatedAt: m.now(), JSON: entry.json,
+		Position: position, NFT: entry.NFT, Type: entry.Type,
+		CreatedAt: m.now(), JSON: entry.JSON,
 	})
-	if entry.hasID {
-		m.byID[entry.id] = position
+	if entry.HasID {
+		m.byID[entry.ID] = position
 	}
-	m.byNFT[entry.nft] = append(m.byNFT[entry.nft], position)
+	m.byNFT[entry.NFT] = append(m.byNFT[entry.NFT], position)
 	return Appended{Status: Added, Position: position}
 }
 
@@ -67,7 +67,7 @@ func (m *Memory) append(entry Entry) Appended {
 // event. Both are in canonical form.
 func (m *Memory) compare(position int64, entry Entry) Status {
 	stored := m.log[position-1]
-	if stored.NFT == entry.nft && bytes.Equal(stored.JSON, entry.json) {
+	if stored.NFT == entry.NFT && bytes.Equal(stored.JSON, entry.JSON) {
 		return Duplicate
 	}
 	return Conflict
@@ -90,8 +90,8 @@ func (m *Memory) Read(ctx context.Context, after int64, limit int) ([]Recorded, 
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	start := min(max(after, 0), int64(len(m.log)))
-	end := min(start+int64(limit), int64(len(m.log)))
-	return slices.Clone(m.log[start:end]), nil
+	rest := m.log[start:]
+	return slices.Clone(rest[:min(limit, len(rest))]), nil
 }
 
 // History implements [Store].
@@ -102,8 +102,12 @@ func (m *Memory) History(ctx context.Context, nft string, after int64, limit int
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	positions := m.byNFT[nft]
-	start, _ := slices.BinarySearch(positions, after+1)
-	positions = positions[start:min(start+limit, len(positions))]
+	start, found := slices.BinarySearch(positions, after)
+	if found {
+		start++
+	}
+	positions = positions[start:]
+	positions = positions[:min(limit, len(positions))]
 	events := make([]Recorded, len(positions))
 	for i, position := range positions {
 		events[i] = m.log[position-1]

@@ -18,6 +18,11 @@ import (
 // notifyChannel is what the table's trigger notifies on.
 const notifyChannel = "reputation_events"
 
+// planAnew has PostgreSQL plan a statement for each execution, still in one round
+// trip. A plan that a session made and kept while the log was short scans all of
+// it, and goes on doing so while the log grows, until statistics are gathered.
+const planAnew = pgx.QueryExecModeCacheDescribe
+
 // Postgres is a log in the table reputation_events. Use [OpenPostgres].
 type Postgres struct {
 	pool     *pgxpool.Pool
@@ -43,6 +48,15 @@ func OpenPostgres(pool *pgxpool.Pool, logger *slog.Logger) *Postgres {
 	return p
 }
 
+// ReadPostgres returns the log of a migrated database for reading only: it starts
+// no goroutine, its Append fails with [ErrClosed], and Changed never fires.
+func ReadPostgres(pool *pgxpool.Pool) *Postgres {
+	p := &Postgres{pool: pool, stop: func() {}}
+	p.appender = newAppender(p.write)
+	p.appender.close()
+	return p
+}
+
 // Close writes what is queued, refuses further appends with [ErrClosed], and
 // waits for the log's goroutines to end.
 func (p *Postgres) Close() {
@@ -57,7 +71,7 @@ func (p *Postgres) Changed() <-chan struct{} { return p.changed.Changed() }
 // Head implements [Store].
 func (p *Postgres) Head(ctx context.Context) (int64, error) {
 	var head int64
-	err := p.pool.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM reputation_events`).Scan(&head)
+	err := p.pool.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM reputation_events`, planAnew).Scan(&head)
 	if err != nil {
 		return 0, unavailable("read the log's head", err)
 	}
@@ -68,7 +82,7 @@ func (p *Postgres) Head(ctx context.Context) (int64, error) {
 func (p *Postgres) Read(ctx context.Context, after int64, limit int) ([]Recorded, error) {
 	rows, err := p.pool.Query(ctx, `
 		SELECT position, nft_id, event_type, created_at, event
-		  FROM reputation_events WHERE position > $1 ORDER BY position LIMIT $2`, after, limit)
+		  FROM reputation_events WHERE position > $1 ORDER BY position LIMIT $2`, planAnew, after, limit)
 	if err != nil {
 		return nil, unavailable("read the log", err)
 	}
@@ -86,7 +100,7 @@ func (p *Postgres) History(ctx context.Context, nft string, after int64, limit i
 		   AND created_at > coalesce(
 		       (SELECT created_at FROM reputation_events WHERE position <= $2 ORDER BY position DESC LIMIT 1),
 		       '-infinity')
-		 ORDER BY created_at LIMIT $3`, nft, after, limit)
+		 ORDER BY created_at LIMIT $3`, planAnew, nft, after, limit)
 	if err != nil {
 		return nil, unavailable("read the history", err)
 	}

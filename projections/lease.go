@@ -98,25 +98,69 @@ func (l *postgresLease) open(ctx context.Context) error {
 
 // check refuses a checkpoint of another version, or of another log.
 func (l *postgresLease) check(ctx context.Context) error {
-	var stored string
-	var head int64
-	var same bool
-	err := l.conn.QueryRow(ctx, `
-		SELECT c.version, c.position, (SELECT coalesce(max(position), 0) FROM reputation_events),
-		       c.position = 0 OR e.created_at IS NOT DISTINCT FROM c.event_created_at
-		  FROM projection_checkpoints AS c
-		  LEFT JOIN reputation_events AS e ON e.position = c.position
-		 WHERE c.projection = $1`, l.projection).Scan(&stored, &l.at, &head, &same)
+	rows, err := l.conn.Query(ctx, checkpointsInLog, []string{l.projection})
 	if err != nil {
 		return unavailable("read the checkpoint", err)
 	}
-	if l.at > head || !same {
-		return &AheadError{Projection: l.projection, Position: l.at, Head: head}
+	c, err := pgx.CollectExactlyOneRow(rows, scanCheckpoint)
+	if err != nil {
+		return unavailable("read the checkpoint", err)
 	}
-	if stored != l.version {
-		return &VersionError{Projection: l.projection, Stored: stored, Running: l.version}
+	l.at = c.position
+	return errors.Join(c.inLog(), c.ofVersion(l.version))
+}
+
+// Check compares the checkpoints with the log and the running version, without
+// becoming the projector. The error joins an [*AheadError] or [*VersionError] for
+// each projection that cannot be continued.
+func (p *Postgres) Check(ctx context.Context, params reputation.Params) error {
+	rows, err := p.pool.Query(ctx, checkpointsInLog, Names)
+	if err != nil {
+		return unavailable("read the checkpoints", err)
 	}
-	return nil
+	found, err := pgx.CollectRows(rows, scanCheckpoint)
+	if err != nil {
+		return unavailable("read the checkpoints", err)
+	}
+	var refused []error
+	for _, c := range found {
+		refused = append(refused, c.inLog(), c.ofVersion(params.Version()))
+	}
+	return errors.Join(refused...)
+}
+
+// checkpointsInLog reads checkpoints, and whether the log has at their position
+// the event that was folded there.
+const checkpointsInLog = `
+	SELECT c.projection, c.version, c.position, (SELECT coalesce(max(position), 0) FROM reputation_events),
+	       c.position = 0 OR e.created_at IS NOT DISTINCT FROM c.event_created_at AND e.position IS NOT NULL
+	  FROM projection_checkpoints AS c
+	  LEFT JOIN reputation_events AS e ON e.position = c.position
+	 WHERE c.projection = ANY ($1)`
+
+type checkpoint struct {
+	projection, version string
+	position, head      int64
+	same                bool
+}
+
+func scanCheckpoint(row pgx.CollectableRow) (c checkpoint, err error) {
+	err = row.Scan(&c.projection, &c.version, &c.position, &c.head, &c.same)
+	return c, err
+}
+
+func (c checkpoint) inLog() error {
+	if c.same {
+		return nil
+	}
+	return &AheadError{Projection: c.projection, Position: c.position, Head: c.head}
+}
+
+func (c checkpoint) ofVersion(version string) error {
+	if c.version == version {
+		return nil
+	}
+	return &VersionError{Projection: c.projection, Stored: c.version, Running: version}
 }
 
 func (l *postgresLease) position() int64 { return l.at }

@@ -328,15 +328,12 @@ func (m *Memory) Score(ctx context.Context, nft string) (*float64, int64, error)
 }
 
 // List implements [Reader].
-func (m *Memory) List(ctx context.Context, state reputation.State, after string, limit int) ([]Summary, int64, error) {
-	rows, err := m.listAggregates(ctx, state, after, limit)
-	summaries := make([]Summary, len(rows))
-	for i, row := range rows {
-		summaries[i] = Summary{NFT: row.NFT, Aggregate: row.Aggregate}
-	}
+func (m *Memory) List(ctx context.Context, state reputation.State, after string, limit int) ([]StoredAggregate, int64, error) {
 	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return summaries, m.reached(Aggregates), err
+	position := m.reached(Aggregates)
+	m.mu.RUnlock()
+	rows, err := m.listAggregates(ctx, state, after, limit)
+	return rows, position, err
 }
 
 // Populations implements [Reader].

@@ -211,21 +211,14 @@ func (p *Postgres) Score(ctx context.Context, nft string) (score *float64, posit
 }
 
 // List implements [Reader].
-func (p *Postgres) List(ctx context.Context, state reputation.State, after string, limit int) ([]Summary, int64, error) {
+func (p *Postgres) List(ctx context.Context, state reputation.State, after string, limit int) ([]StoredAggregate, int64, error) {
 	// The position is read first: rows that are newer than it are no lie.
 	positions, err := p.positions(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	rows, err := p.listAggregates(ctx, state, after, limit)
-	if err != nil {
-		return nil, 0, err
-	}
-	summaries := make([]Summary, len(rows))
-	for i, row := range rows {
-		summaries[i] = Summary{NFT: row.NFT, Aggregate: row.Aggregate}
-	}
-	return summaries, positions[Aggregates], nil
+	return rows, positions[Aggregates], err
 }
 
 // Populations implements [Reader].

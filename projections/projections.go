@@ -10,30 +10,37 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"time"
 
 	"dixie/reputation"
 )
 
 // The projections.
 const (
-	Aggregates = "aggregates"
-	Cohorts    = "cohorts"
+	Aggregates = reputation.ProjectionAggregates
+	Cohorts    = reputation.ProjectionCohorts
 )
 
 // Names are all projections.
 var Names = []string{Aggregates, Cohorts}
 
 var (
-	// ErrUnavailable says that the rows could not be reached in time.
-	ErrUnavailable = errors.New("projections unavailable")
-
 	// ErrLost says that this process is no longer the projector: its lease ended,
 	// or another process has moved the checkpoint. Nothing was written.
 	ErrLost = errors.New("no longer the projector")
+)
 
-	// ErrBehind says that a projection did not reach a position in time.
-	ErrBehind = errors.New("projection is behind")
+// The types of what is read are the domain's.
+type (
+	Reputation      = reputation.Standing
+	StoredAggregate = reputation.StoredAggregate
+	Population      = reputation.Population
+	Status          = reputation.ProjectionStatus
+	Failure         = reputation.Failure
+)
+
+var (
+	ErrUnavailable = reputation.ErrUnavailable
+	ErrBehind      = reputation.ErrBehind
 )
 
 // VersionError says that stored rows were folded by another version of the fold
@@ -86,37 +93,6 @@ type Store interface {
 	PutTaskCohort(ctx context.Context, nft string, cohort reputation.TaskCohort) error
 }
 
-// StoredAggregate is the row of an aggregate.
-type StoredAggregate struct {
-	NFT       string
-	Aggregate reputation.Aggregate
-	UpdatedAt time.Time // when the row was last written
-}
-
-// Reputation is all that is known of an NFT, read at one moment.
-type Reputation struct {
-	// Agent is nil when nothing is known of the NFT.
-	Agent *reputation.Agent
-	// Cohorts are sorted by model and task.
-	Cohorts []reputation.TaskCohort
-	// Collection is the present state of the agent's collection.
-	Collection reputation.Collection
-	// Position is up to where the log is contained in all of the above.
-	Position int64
-}
-
-// Summary is a line in a list of agents.
-type Summary struct {
-	NFT       string
-	Aggregate reputation.Aggregate
-}
-
-// Population is a collection as a whole.
-type Population struct {
-	CollectionID string
-	Collection   reputation.Collection
-}
-
 // Reader is what is read to answer requests. Each answer comes with the position
 // that it contains the log up to. Methods are safe for concurrent use; their
 // errors match [ErrUnavailable] when trying again can help.
@@ -127,7 +103,7 @@ type Reader interface {
 	Score(ctx context.Context, nft string) (score *float64, position int64, err error)
 	// List returns up to limit agents with ids after one, by id; those in one
 	// state, or all when state is empty.
-	List(ctx context.Context, state reputation.State, after string, limit int) ([]Summary, int64, error)
+	List(ctx context.Context, state reputation.State, after string, limit int) ([]StoredAggregate, int64, error)
 	// Populations returns up to limit collections with ids after one, by id.
 	Populations(ctx context.Context, after string, limit int) ([]Population, int64, error)
 	// WaitFor returns when the projections have reached a position. It fails with
@@ -137,28 +113,4 @@ type Reader interface {
 	Status(ctx context.Context) ([]Status, error)
 	// Failures returns events that were set aside, after a position and in order.
 	Failures(ctx context.Context, projection string, after int64, limit int) ([]Failure, error)
-}
-
-// Status is how far a projection has come.
-type Status struct {
-	Projection string
-	Version    string // of the stored rows; empty before the first projector
-	Position   int64
-	Head       int64         // of the log
-	Lag        time.Duration // age of the oldest event that is not yet projected
-	SetAside   int64         // events
-	UpdatedAt  time.Time     // when the checkpoint last moved; zero before
-}
-
-// Behind is the number of events that are not yet projected.
-func (s Status) Behind() int64 { return max(0, s.Head-s.Position) }
-
-// Failure is an event that a projection set aside.
-type Failure struct {
-	Projection string
-	Position   int64
-	NFT        string
-	Reason     reputation.Reason
-	Detail     string
-	FailedAt   time.Time
 }

@@ -27,7 +27,8 @@ func (p Params) Reliability(g *Aggregate, now time.Time) Reliability {
 		reasons = append(reasons, fmt.Sprintf("sample_count %d is below the minimum of %d", g.SampleCount, p.ReliableSamples))
 	}
 	age := now.Sub(g.LastUpdated.Time())
-	if g.SampleCount > 0 && age > time.Duration(p.StaleAfterDays*float64(day)) {
+	// Compared as floats: a limit of centuries is more than a Duration can hold.
+	if g.SampleCount > 0 && float64(age) > p.StaleAfterDays*float64(day) {
 		reasons = append(reasons, fmt.Sprintf("last observation is %d days old, more than %v", int(age/day), p.StaleAfterDays))
 	}
 	return Reliability{Reliable: len(reasons) == 0, Reasons: reasons}

@@ -33,6 +33,7 @@ const (
 	timestampRule   = "must be an existing RFC 3339 date and time with a zone, such as 2026-02-25T12:00:00Z"
 	eventTypeRule   = "must be quality_signal, task_completed, credential_update, model_performance or reputation_reset"
 	actionRule      = "must be issued, revoked, renewed or suspended"
+	nftRule         = "must match ^[A-Za-z0-9._:-]{1,255}$"
 	uuidRule        = "must be a UUID (8-4-4-4-12 hexadecimal digits)"
 	requiredDetail  = "is required"
 	duplicateDetail = "is given more than once"
@@ -50,11 +51,8 @@ func Decode(data []byte) (Event, error) {
 	d := decoder{json: jsontext.NewDecoder(bytes.NewBuffer(data))}
 	var w wire
 	d.decode(&w)
-	if d.syntax != nil {
-		return Event{}, &InvalidError{Problems: []Problem{*d.syntax}}
-	}
-	if len(d.problems) > 0 {
-		return Event{}, &InvalidError{Problems: d.problems}
+	if err := d.err(); err != nil {
+		return Event{}, err
 	}
 	e := w.event()
 	// A canonical form can also be the longer one: 9e15 is sixteen digits.
@@ -78,6 +76,18 @@ type decoder struct {
 	json     *jsontext.Decoder
 	problems []Problem
 	syntax   *Problem
+}
+
+// err is an [*InvalidError] with all that was found, or nil. After a problem of
+// syntax the rest is not worth reporting.
+func (d *decoder) err() error {
+	if d.syntax != nil {
+		return &InvalidError{Problems: []Problem{*d.syntax}}
+	}
+	if len(d.problems) > 0 {
+		return &InvalidError{Problems: d.problems}
+	}
+	return nil
 }
 
 func (d *decoder) decode(w *wire) {

@@ -51,6 +51,23 @@ func (e *InvalidError) Error() string {
 // Is makes errors.Is(err, ErrInvalid) true.
 func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
+// Within reports the problems of an [*InvalidError] under a path; other errors are
+// returned as they are.
+func Within(path string, err error) error {
+	var invalid *InvalidError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	problems := make([]Problem, len(invalid.Problems))
+	for i, p := range invalid.Problems {
+		problems[i] = Problem{Field: join(path, p.Field), Detail: p.Detail}
+		if p.Field == "" {
+			problems[i].Field = path
+		}
+	}
+	return &InvalidError{Problems: problems}
+}
+
 // Reason is why the fold set an event aside. The values are stored and shown to
 // operators; they do not change.
 type Reason string

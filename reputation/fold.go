@@ -48,7 +48,7 @@ func accept(nft, collection string, e *Event) error {
 	if !ValidNFT(nft) {
 		return &SetAsideError{
 			Reason: ReasonInvalidNFT,
-			Detail: fmt.Sprintf("nft_id must match ^[A-Za-z0-9._:-]{1,255}$, found %q", shorten(nft)),
+			Detail: "nft_id: " + nftRule + found(nft),
 		}
 	}
 	if collection != "" && e.CollectionID != collection {

@@ -1,0 +1,94 @@
+// Command dixie runs and operates the reputation service.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// command is the command line. A setting is declared once: its flag, its
+// variable, its default and its help are one field.
+type command struct {
+	Serve   serveCmd   `cmd:"" help:"Answer requests and project events."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date, or show its state."`
+	Import  importCmd  `cmd:"" help:"Append the events of an NDJSON file, to a database or through a server."`
+	Export  exportCmd  `cmd:"" help:"Write the log as NDJSON, which import reads back to the same log."`
+	Replay  replayCmd  `cmd:"" help:"Fold the history of a file or a database and show the reputations."`
+	Status  statusCmd  `cmd:"" help:"Show how far the projections of a database have come."`
+	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Manage API keys."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// console is where a command reads and writes. Results go to out; everything
+// else, progress included, to err.
+type console struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills the process
+	err := run(ctx, os.Args[1:], &console{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "dixie:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, c *console) error {
+	var cmd command
+	parser, err := kong.New(&cmd,
+		kong.Name("dixie"),
+		kong.Description("An event-sourced reputation service for agents that are owned as NFTs."),
+		kong.Writers(c.out, c.err),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(c),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		return err
+	}
+	chosen, err := parser.Parse(args)
+	if err != nil {
+		return fmt.Errorf("%w; see dixie --help", err)
+	}
+	err = chosen.Run()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	return err
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(c *console) error {
+	_, err := fmt.Fprintln(c.out, "dixie", version())
+	return err
+}
+
+// version is that of the module, or of the commit that was built.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return "devel-" + setting.Value[:min(12, len(setting.Value))]
+		}
+	}
+	return "devel"
+}

@@ -1,0 +1,162 @@
+package http
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"dixie/reputation"
+)
+
+// probeTimeout bounds what a health or readiness check may take.
+const probeTimeout = 2 * time.Second
+
+// Health is what is known of the parts of the service.
+type Health struct {
+	StoreType      string // memory or postgres
+	AggregateCount *int64 // nil when it cannot be read
+	Database       *DatabaseHealth
+	Projections    []ProjectionHealth
+}
+
+// DatabaseHealth is the state of PostgreSQL and of the pool of connections to it.
+type DatabaseHealth struct {
+	Reachable            bool
+	Latency              time.Duration
+	Total, Idle, Waiting int64 // connections, idle ones, and requests waiting for one
+}
+
+// ProjectionHealth is the state of a projection and of this process' projector.
+type ProjectionHealth struct {
+	reputation.ProjectionStatus
+	State string // of this process' projector
+}
+
+type healthView struct {
+	Status            string                    `json:"status"` // healthy, degraded or unhealthy
+	Version           string                    `json:"version"`
+	UptimeSeconds     int64                     `json:"uptime_seconds"`
+	Services          map[string]serviceView    `json:"services"`
+	Infrastructure    map[string]serviceView    `json:"infrastructure"`
+	ReputationService reputationServiceView     `json:"reputation_service"`
+	Projections       map[string]projectionView `json:"projections"`
+	Timestamp         string                    `json:"timestamp"`
+}
+
+type serviceView struct {
+	Status    string   `json:"status"` // healthy or unreachable
+	LatencyMS *float64 `json:"latency_ms,omitempty"`
+}
+
+type reputationServiceView struct {
+	Initialized    bool   `json:"initialized"`
+	AggregateCount *int64 `json:"aggregate_count"`
+	StoreType      string `json:"store_type"`
+	PoolTotal      *int64 `json:"pool_total,omitempty"`
+	PoolIdle       *int64 `json:"pool_idle,omitempty"`
+	PoolWaiting    *int64 `json:"pool_waiting,omitempty"`
+}
+
+type projectionView struct {
+	State      string  `json:"state"`
+	Version    string  `json:"version"`
+	Position   int64   `json:"position"`
+	Head       int64   `json:"head"`
+	LagEvents  int64   `json:"lag_events"`
+	LagSeconds float64 `json:"lag_seconds"`
+	SetAside   int64   `json:"set_aside"`
+}
+
+func newHealthView(h Health) healthView {
+	view := healthView{
+		Status:         "healthy",
+		Services:       map[string]serviceView{"dixie": {Status: "healthy"}},
+		Infrastructure: map[string]serviceView{},
+		Projections:    map[string]projectionView{},
+		ReputationService: reputationServiceView{
+			Initialized: h.AggregateCount != nil, AggregateCount: h.AggregateCount, StoreType: h.StoreType,
+		},
+	}
+	for _, p := range h.Projections {
+		view.Projections[p.Projection] = projectionView{
+			State: p.State, Version: p.Version, Position: p.Position, Head: p.Head,
+			LagEvents: p.Behind(), LagSeconds: p.Lag.Seconds(), SetAside: p.SetAside,
+		}
+		if p.State != "running" && p.State != "standby" {
+			view.Status = "degraded"
+		}
+	}
+	if h.AggregateCount == nil {
+		view.Status = "unhealthy"
+	}
+	view.addDatabase(h.Database)
+	return view
+}
+
+func (v *healthView) addDatabase(d *DatabaseHealth) {
+	if d == nil {
+		return
+	}
+	service := serviceView{Status: "unreachable"}
+	if d.Reachable {
+		ms := float64(d.Latency.Microseconds()) / 1000
+		service = serviceView{Status: "healthy", LatencyMS: &ms}
+	} else {
+		v.Status = "unhealthy"
+	}
+	v.Infrastructure["postgresql"] = service
+	r := &v.ReputationService
+	r.PoolTotal, r.PoolIdle, r.PoolWaiting = &d.Total, &d.Idle, &d.Waiting
+}
+
+// getHealth serves GET /api/health. It always answers 200 and says in its status
+// how the service is; what may fail is /readyz.
+func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
+	if err := parseQuery(r).err; err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
+	defer cancel()
+	view := newHealthView(s.Monitor.Health(ctx))
+	view.Version = s.Version
+	view.UptimeSeconds = int64(s.Now().Sub(s.started).Seconds())
+	view.Timestamp = s.Now().UTC().Format(timeLayout)
+	writeJSON(w, http.StatusOK, view)
+	return nil
+}
+
+type statusView struct {
+	Status string `json:"status"`
+}
+
+// getLive serves GET /livez: the process answers. It asks no dependency, because
+// a restart would not mend one.
+func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, statusView{"alive"})
+	return nil
+}
+
+// getReady serves GET /readyz: 503 when requests should go elsewhere.
+func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
+	defer cancel()
+	if err := s.Monitor.Ready(ctx); err != nil {
+		s.Logger.WarnContext(r.Context(), "not ready", "error", err)
+		writeJSON(w, http.StatusServiceUnavailable, statusView{"not ready"})
+		return nil
+	}
+	writeJSON(w, http.StatusOK, statusView{"ready"})
+	return nil
+}
+
+type rootView struct {
+	Service string `json:"service"`
+	Status  string `json:"status"`
+	Version string `json:"version"`
+}
+
+// getRoot serves GET /.
+func (s *Server) getRoot(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, rootView{"dixie", "running", s.Version})
+	return nil
+}
