@@ -1,0 +1,228 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const (
+	superuser  = "postgres"
+	socketPort = "5432"  // only part of the socket's name
+	maxSocket  = 103     // bytes of a socket's path that every system takes
+	logTail    = 4 << 10 // bytes of the log in an error message
+
+	memoryDir    = "/dev/shm"
+	memoryNeeded = 1 << 30 // bytes; in a container there are often only 64 MB
+)
+
+// A cluster is a PostgreSQL of this machine's binaries, in a directory of its
+// own and reachable only through a socket there.
+type cluster struct {
+	bin   string // directory of the binaries
+	dir   string
+	opts  Options
+	owner *syscall.Credential // nil: this process's user
+	guard *watchdog
+	proc  *process // the last one launched; nil before
+}
+
+// newCluster makes a cluster that does not run yet.
+func newCluster(ctx context.Context, bin string, o Options) (*cluster, error) {
+	owner, err := clusterOwner()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := makeDir(owner, o.Durable)
+	if err != nil {
+		return nil, err
+	}
+	guard, err := startWatchdog(dir)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	c := &cluster{bin: bin, dir: dir, opts: o, owner: owner, guard: guard}
+	if err := c.initialise(ctx); err != nil {
+		return nil, errors.Join(err, c.remove())
+	}
+	return c, nil
+}
+
+// clusterOwner is the user that the server runs as. PostgreSQL refuses to run
+// as root.
+func clusterOwner() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		u, err = user.Lookup("nobody")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL refuses to run as root, and there is no user postgres or nobody: %w", err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("user %s: %w", u.Username, err)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("user %s: %w", u.Username, err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// makeDir makes the cluster's directory.
+func makeDir(owner *syscall.Credential, durable bool) (string, error) {
+	dir, err := os.MkdirTemp(parentDir(durable), "dixie-pg-")
+	if err != nil {
+		return "", fmt.Errorf("make the cluster's directory: %w", err)
+	}
+	if owner == nil {
+		return dir, nil
+	}
+	if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
+		return "", errors.Join(fmt.Errorf("give the cluster's directory to its user: %w", err), os.Remove(dir))
+	}
+	return dir, nil
+}
+
+// parentDir is TMPDIR if that is set and a socket's name in it is not too long.
+// Otherwise a server that need not be durable gets a directory in memory if
+// there is one: it makes a database many times as fast as a disk.
+func parentDir(durable bool) string {
+	if os.Getenv("TMPDIR") == "" && !durable && freeBytes(memoryDir) >= memoryNeeded {
+		return memoryDir
+	}
+	if len(os.TempDir())+len("/dixie-pg-4294967295/.s.PGSQL.5432") > maxSocket {
+		return "/tmp"
+	}
+	return os.TempDir()
+}
+
+func (c *cluster) initialise(ctx context.Context) error {
+	args := []string{"-D", c.data(), "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"}
+	if !c.opts.Durable {
+		args = append(args, "--wal-segsize=1") // a smaller directory
+	}
+	p, err := c.spawn("initdb", args...)
+	if err != nil {
+		return err
+	}
+	if err := p.wait(ctx); err != nil {
+		p.signal(syscall.SIGKILL)
+		<-p.done
+		return fmt.Errorf("initdb: %w\n%s", err, c.log())
+	}
+	return nil
+}
+
+func (c *cluster) data() string    { return filepath.Join(c.dir, "data") }
+func (c *cluster) logFile() string { return filepath.Join(c.dir, "log") }
+
+func (c *cluster) url(dbname string) string {
+	q := url.Values{"host": {c.dir}, "port": {socketPort}, "sslmode": {"disable"}}
+	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + dbname, RawQuery: q.Encode()}
+	return u.String()
+}
+
+func (c *cluster) launch(context.Context) error {
+	// Shared memory in files of the directory, as a killed server would leave it
+	// anywhere else.
+	args := []string{"-D", c.data(), "-k", c.dir, "-p", socketPort, "-c", "listen_addresses=", "-c", "dynamic_shared_memory_type=mmap"}
+	p, err := c.spawn("postgres", append(args, c.opts.arguments()...)...)
+	if err != nil {
+		return err
+	}
+	c.proc = p
+	return nil
+}
+
+// spawn starts a binary as the cluster's owner in a session of its own, where
+// the Ctrl-C that ends the tests does not reach it, and tells the watchdog.
+func (c *cluster) spawn(name string, args ...string) (*process, error) {
+	log, err := os.OpenFile(c.logFile(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the cluster's log: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(c.bin, name), args...)
+	cmd.Dir = c.dir
+	cmd.Env = serverEnv(os.Environ())
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: c.owner}
+	p, err := c.guard.start(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// serverEnv is env without what would change the server: PGDATA, PGPORT, the
+// language of its messages.
+func serverEnv(env []string) []string {
+	kept := []string{"LC_ALL=C"}
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "PG") || strings.HasPrefix(kv, "LC_") || strings.HasPrefix(kv, "LANG") {
+			continue
+		}
+		kept = append(kept, kv)
+	}
+	return kept
+}
+
+// shutdown disconnects the clients and lets the server write a checkpoint.
+func (c *cluster) shutdown(ctx context.Context) error {
+	if c.proc == nil {
+		return nil
+	}
+	c.proc.signal(syscall.SIGINT)
+	select {
+	case <-c.proc.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *cluster) kill() error {
+	if c.proc == nil {
+		return nil
+	}
+	return c.proc.killTree()
+}
+
+// remove leaves the work to the watchdog, as the end of the process would.
+func (c *cluster) remove() error {
+	if err := c.guard.finish(); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(c.dir); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s of a stopped PostgreSQL is still there; delete it", c.dir)
+	}
+	return nil
+}
+
+func (c *cluster) exited() <-chan struct{} {
+	if c.proc == nil {
+		return nil
+	}
+	return c.proc.done
+}
+
+func (c *cluster) log() string {
+	b, err := os.ReadFile(c.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(b[max(0, len(b)-logTail):]))
+}
