@@ -20,6 +20,9 @@ func (p *Postgres) Append(ctx context.Context, entries ...Entry) ([]Appended, er
 }
 
 const (
+	// A plan that was made while the log was small would be kept when it is large,
+	// so each batch is planned anew.
+	//
 	// limitWait and lockLog come before the insert and in statements of their own:
 	// under READ COMMITTED each statement sees what was committed when it began, so
 	// the insert reads the true head of the log. The lock is the one that the

@@ -20,12 +20,15 @@ const (
 
 	// leaseSettings make PostgreSQL end the session of a projector that hangs or is
 	// paused, and with the session its lock, so that a stand-by can take over. A
-	// living projector speaks every keepInterval.
+	// living projector speaks every keepInterval. Pages are planned anew, because a
+	// plan that was made while the tables were small would be kept when they are
+	// large.
 	leaseSettings = `
 		SET idle_session_timeout = '20s';
 		SET idle_in_transaction_session_timeout = '20s';
 		SET statement_timeout = '60s';
-		SET lock_timeout = '10s'`
+		SET lock_timeout = '10s';
+		SET plan_cache_mode = force_custom_plan`
 )
 
 // postgresLease holds a session lock on a connection of its own, and writes its

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"maps"
@@ -23,13 +24,26 @@ type Memory struct {
 	agents      map[string]*memoryAgent
 	order       []string // keys of agents, sorted; nil after one was added
 	collections map[string]*reputation.Collection
-	cohorts     map[string]*reputation.Cohorts
+	cohorts     map[string]*memoryCohorts
 	checkpoints map[string]*memoryCheckpoint
 }
 
+// Other programs put what is shown; the projector builds on what it has folded.
+
 type memoryAgent struct {
-	agent     *reputation.Agent // never changed in place
+	shown     reputation.Aggregate
+	folded    *reputation.Agent // nil before the first event; never changed in place
 	updatedAt time.Time
+}
+
+type memoryCohorts struct {
+	collection string // empty before the first event
+	byKey      map[reputation.CohortKey]memoryCohort
+}
+
+type memoryCohort struct {
+	shown  reputation.TaskCohort
+	folded *reputation.TaskCohort // nil before the first event
 }
 
 type memoryCheckpoint struct {
@@ -52,7 +66,7 @@ func NewMemory(log *eventstore.Memory) *Memory {
 		leases:      map[string]chan struct{}{},
 		agents:      map[string]*memoryAgent{},
 		collections: map[string]*reputation.Collection{},
-		cohorts:     map[string]*reputation.Cohorts{},
+		cohorts:     map[string]*memoryCohorts{},
 		checkpoints: map[string]*memoryCheckpoint{},
 	}
 	for _, name := range Names {
@@ -135,9 +149,8 @@ type memoryTx struct {
 func (t memoryTx) loadAgents(_ context.Context, nfts, collections []string) (agentRows, error) {
 	rows := agentRows{agents: map[string]*reputation.Agent{}, collections: map[string]*reputation.Collection{}}
 	for _, nft := range nfts {
-		// A row that was put from outside has had no event.
-		if row, ok := t.m.agents[nft]; ok && !row.agent.LastEventAt.IsZero() {
-			rows.agents[nft] = row.agent.Clone()
+		if row, ok := t.m.agents[nft]; ok && row.folded != nil {
+			rows.agents[nft] = row.folded.Clone()
 		}
 	}
 	for _, id := range collections {
@@ -152,7 +165,7 @@ func (t memoryTx) loadAgents(_ context.Context, nfts, collections []string) (age
 func (t memoryTx) saveAgents(_ context.Context, changes agentChanges) error {
 	now := time.Now()
 	for _, c := range changes.agents {
-		t.m.putAgent(c.nft, &memoryAgent{agent: c.agent, updatedAt: now})
+		t.m.putAgent(c.nft, &memoryAgent{shown: c.agent.Aggregate, folded: c.agent, updatedAt: now})
 	}
 	maps.Copy(t.m.collections, changes.collections)
 	t.addFailures(changes.failures, now)
@@ -169,22 +182,30 @@ func (t memoryTx) addFailures(failures []Failure, now time.Time) {
 func (t memoryTx) loadCohorts(_ context.Context, nfts []string, _ []cohortID) (map[string]*reputation.Cohorts, error) {
 	loaded := map[string]*reputation.Cohorts{}
 	for _, nft := range nfts {
-		if c, ok := t.m.cohorts[nft]; ok {
-			loaded[nft] = &reputation.Cohorts{CollectionID: c.CollectionID, ByKey: maps.Clone(c.ByKey)}
+		c, ok := t.m.cohorts[nft]
+		if !ok {
+			continue
 		}
+		folded := map[reputation.CohortKey]reputation.TaskCohort{}
+		for key, cohort := range c.byKey {
+			if cohort.folded != nil {
+				folded[key] = *cohort.folded
+			}
+		}
+		loaded[nft] = &reputation.Cohorts{CollectionID: c.collection, ByKey: folded}
 	}
 	return loaded, nil
 }
 
 func (t memoryTx) saveCohorts(_ context.Context, changes cohortChanges) error {
 	for nft, collection := range changes.members {
-		obtain(t.m.cohorts, nft).CollectionID = collection
+		obtain(t.m.cohorts, nft).collection = collection
 	}
 	for _, nft := range changes.cleared {
-		t.m.cohorts[nft] = &reputation.Cohorts{CollectionID: t.m.cohorts[nft].CollectionID}
+		t.m.cohorts[nft].byKey = nil
 	}
 	for _, c := range changes.cohorts {
-		t.m.putCohort(c.nft, c.cohort)
+		t.m.putCohort(c.nft, memoryCohort{shown: c.cohort, folded: &c.cohort})
 	}
 	t.addFailures(changes.failures, time.Now())
 	return nil
@@ -197,12 +218,12 @@ func (m *Memory) putAgent(nft string, row *memoryAgent) {
 	m.agents[nft] = row
 }
 
-func (m *Memory) putCohort(nft string, cohort reputation.TaskCohort) {
+func (m *Memory) putCohort(nft string, cohort memoryCohort) {
 	c := obtain(m.cohorts, nft)
-	if c.ByKey == nil {
-		c.ByKey = map[reputation.CohortKey]reputation.TaskCohort{}
+	if c.byKey == nil {
+		c.byKey = map[reputation.CohortKey]memoryCohort{}
 	}
-	c.ByKey[cohort.Key()] = cohort
+	c.byKey[cohort.shown.Key()] = cohort
 }
 
 // Aggregate implements [Store].
@@ -213,19 +234,18 @@ func (m *Memory) Aggregate(ctx context.Context, nft string) (reputation.Aggregat
 	if !ok {
 		return reputation.Aggregate{}, reputation.ErrNotFound
 	}
-	return row.agent.Aggregate, ctx.Err()
+	return row.shown, ctx.Err()
 }
 
 // PutAggregate implements [Store].
 func (m *Memory) PutAggregate(ctx context.Context, nft string, aggregate reputation.Aggregate) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	agent := &reputation.Agent{}
-	if row, ok := m.agents[nft]; ok {
-		agent = row.agent.Clone()
+	row := &memoryAgent{shown: aggregate, updatedAt: time.Now()}
+	if old, ok := m.agents[nft]; ok {
+		row.folded = old.folded
 	}
-	agent.Aggregate = aggregate
-	m.putAgent(nft, &memoryAgent{agent: agent, updatedAt: time.Now()})
+	m.putAgent(nft, row)
 	return ctx.Err()
 }
 
@@ -244,13 +264,12 @@ func (m *Memory) listAggregates(ctx context.Context, state reputation.State, aft
 	defer m.mu.Unlock()
 	var page []StoredAggregate
 	for _, nft := range m.sortedAfter(after) {
-		row := m.agents[nft]
-		if state != "" && row.agent.Aggregate.State != state {
-			continue
-		}
-		page = append(page, StoredAggregate{NFT: nft, Aggregate: row.agent.Aggregate, UpdatedAt: row.updatedAt})
 		if len(page) == limit {
 			break
+		}
+		row := m.agents[nft]
+		if state == "" || row.shown.State == state {
+			page = append(page, StoredAggregate{NFT: nft, Aggregate: row.shown, UpdatedAt: row.updatedAt})
 		}
 	}
 	return page, ctx.Err()
@@ -281,8 +300,8 @@ func (m *Memory) TaskCohort(ctx context.Context, nft string, key reputation.Coho
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if c, ok := m.cohorts[nft]; ok {
-		if cohort, ok := c.ByKey[key]; ok {
-			return cohort, ctx.Err()
+		if cohort, ok := c.byKey[key]; ok {
+			return cohort.shown, ctx.Err()
 		}
 	}
 	return reputation.TaskCohort{}, reputation.ErrNotFound
@@ -292,7 +311,11 @@ func (m *Memory) TaskCohort(ctx context.Context, nft string, key reputation.Coho
 func (m *Memory) PutTaskCohort(ctx context.Context, nft string, cohort reputation.TaskCohort) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.putCohort(nft, cohort)
+	put := memoryCohort{shown: cohort}
+	if c, ok := m.cohorts[nft]; ok {
+		put.folded = c.byKey[cohort.Key()].folded
+	}
+	m.putCohort(nft, put)
 	return ctx.Err()
 }
 
@@ -305,14 +328,28 @@ func (m *Memory) Reputation(ctx context.Context, nft string) (Reputation, error)
 	if !ok {
 		return r, ctx.Err()
 	}
-	r.Agent = row.agent.Clone()
-	if c, ok := m.cohorts[nft]; ok {
-		r.Cohorts = c.Sorted()
+	var agent reputation.Agent
+	if row.folded != nil {
+		agent = *row.folded
 	}
-	if c, ok := m.collections[row.agent.Aggregate.CollectionID]; ok {
+	agent.Aggregate = row.shown
+	r.Agent = agent.Clone()
+	if c, ok := m.cohorts[nft]; ok {
+		r.Cohorts = c.shown()
+	}
+	if c, ok := m.collections[row.shown.CollectionID]; ok {
 		r.Collection = *c
 	}
 	return r, ctx.Err()
+}
+
+// shown are the cohorts by model and task.
+func (c *memoryCohorts) shown() []reputation.TaskCohort {
+	all := reputation.Cohorts{ByKey: map[reputation.CohortKey]reputation.TaskCohort{}}
+	for key, cohort := range c.byKey {
+		all.ByKey[key] = cohort.shown
+	}
+	return all.Sorted()
 }
 
 // Score implements [Reader].
@@ -323,7 +360,7 @@ func (m *Memory) Score(ctx context.Context, nft string) (*float64, int64, error)
 	if !ok {
 		return nil, m.reached(Aggregates), ctx.Err()
 	}
-	score := row.agent.Aggregate.BlendedScore
+	score := row.shown.BlendedScore
 	return &score, m.reached(Aggregates), ctx.Err()
 }
 
@@ -385,10 +422,14 @@ func (m *Memory) Failures(ctx context.Context, projection string, after int64, l
 	if !ok {
 		return nil, ctx.Err()
 	}
-	start, _ := slices.BinarySearchFunc(c.failures, after+1, func(f Failure, position int64) int {
-		return int(f.Position - position)
+	start, found := slices.BinarySearchFunc(c.failures, after, func(f Failure, position int64) int {
+		return cmp.Compare(f.Position, position)
 	})
-	return slices.Clone(c.failures[start:min(start+limit, len(c.failures))]), ctx.Err()
+	if found {
+		start++
+	}
+	rest := c.failures[start:]
+	return slices.Clone(rest[:min(limit, len(rest))]), ctx.Err()
 }
 
 // reached is the position that all of some projections have reached.

@@ -252,7 +252,7 @@ func (p *Postgres) Status(ctx context.Context) ([]Status, error) {
 		SELECT n.projection, coalesce(c.version, ''), coalesce(c.position, 0), h.head,
 		       coalesce(extract(epoch FROM clock_timestamp() - o.created_at), 0)::float8,
 		       (SELECT count(*) FROM projection_failures AS f WHERE f.projection = n.projection),
-		       c.updated_at
+		       CASE WHEN c.position > 0 THEN c.updated_at END
 		  FROM unnest($1::text[]) WITH ORDINALITY AS n (projection, ord)
 		  CROSS JOIN (SELECT coalesce(max(position), 0) AS head FROM reputation_events) AS h
 		  LEFT JOIN projection_checkpoints AS c ON c.projection = n.projection

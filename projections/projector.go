@@ -46,6 +46,7 @@ type Projector struct {
 	params     reputation.Params
 	backend    backend
 	log        eventstore.Reader
+	pageSize   int
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -55,9 +56,10 @@ type Projector struct {
 
 // Config sets projectors up.
 type Config struct {
-	Log    eventstore.Reader
-	Params reputation.Params
-	Logger *slog.Logger
+	Log      eventstore.Reader
+	Params   reputation.Params
+	PageSize int // most events that are folded in one transaction; 0 is the feed's default
+	Logger   *slog.Logger
 }
 
 // NewProjectors returns one projector for each projection, which write to p.
@@ -71,7 +73,7 @@ func newProjectors(b backend, config Config) []*Projector {
 	for _, projection := range all() {
 		projectors = append(projectors, &Projector{
 			projection: projection, params: config.Params, backend: b, log: config.Log,
-			logger: config.Logger.With("projection", projection.name), state: Stopped,
+			pageSize: config.PageSize, logger: config.Logger.With("projection", projection.name), state: Stopped,
 		})
 	}
 	return projectors
@@ -137,7 +139,7 @@ func (p *Projector) term(ctx context.Context) error {
 
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	feed := eventstore.NewFeed(p.log, eventstore.FeedConfig{From: lease.position(), Logger: p.logger})
+	feed := eventstore.NewFeed(p.log, eventstore.FeedConfig{From: lease.position(), PageSize: p.pageSize, Logger: p.logger})
 	t := &term{projector: p, lease: lease, end: end}
 	router, err := t.router(feed)
 	if err != nil {

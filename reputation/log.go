@@ -85,7 +85,7 @@ func NewEntry(nft string, event *Event) Entry {
 
 // RawEntry is a JSON value that no rule of the protocol was asked about, as any
 // program can insert it by SQL. Projections set it aside if it is not a valid
-// event.
+// event. An empty kind is the value's own type.
 func RawEntry(nft, kind string, value []byte) (Entry, error) {
 	canonical, err := Canonical(value)
 	if err != nil {
@@ -95,9 +95,13 @@ func RawEntry(nft, kind string, value []byte) (Entry, error) {
 	// A map, as a struct's member would also be found under EVENT_ID, which the
 	// database does not take for an id. A value that is not an object has none.
 	var members map[string]json.RawMessage
+	_ = json.Unmarshal(canonical, &members)
 	var id string
-	if json.Unmarshal(canonical, &members) == nil && json.Unmarshal(members["event_id"], &id) == nil {
+	if json.Unmarshal(members["event_id"], &id) == nil {
 		entry.ID, entry.HasID = ParseUUID(id)
+	}
+	if kind == "" {
+		_ = json.Unmarshal(members["type"], &entry.Type)
 	}
 	return entry, nil
 }
