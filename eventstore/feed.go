@@ -58,7 +58,7 @@ func PageFrom(ctx context.Context) *Page {
 // FeedConfig sets a [Feed] up. The zero value of a field means its default.
 type FeedConfig struct {
 	From     int64         // the position after which the feed begins
-	PageSize int           // most events of a page; 4,000
+	PageSize int           // most events of a page; 2,000
 	Backoff  time.Duration // wait before a failed page or read is tried again; 200 ms
 	Logger   *slog.Logger  // slog.Default()
 }
@@ -84,7 +84,7 @@ var _ message.Subscriber = (*Feed)(nil)
 // NewFeed returns a feed of a log.
 func NewFeed(log Reader, config FeedConfig) *Feed {
 	if config.PageSize <= 0 {
-		config.PageSize = 4000
+		config.PageSize = 2000
 	}
 	if config.Backoff <= 0 {
 		config.Backoff = 200 * time.Millisecond

@@ -268,9 +268,7 @@ func scanCollections(rows pgx.Rows, collections map[string]*reputation.Collectio
 
 func (t postgresTx) saveAgents(ctx context.Context, changes agentChanges) error {
 	var batch pgx.Batch
-	if err := queueAgents(&batch, changes.agents); err != nil {
-		return err
-	}
+	queueAgents(&batch, changes.agents)
 	queueCollections(&batch, changes.collections)
 	queueFailures(&batch, changes.failures)
 	if batch.Len() == 0 {
@@ -279,22 +277,17 @@ func (t postgresTx) saveAgents(ctx context.Context, changes agentChanges) error 
 	return unavailable("save aggregates", t.tx.SendBatch(ctx, &batch).Close())
 }
 
-func queueAgents(batch *pgx.Batch, agents []changedAgent) error {
+func queueAgents(batch *pgx.Batch, agents []changedAgent) {
 	if len(agents) == 0 {
-		return nil
+		return
 	}
 	n := len(agents)
 	nfts, states := make([]string, n), make([]string, n)
 	aggregates, folded := make([][]byte, n), make([][]byte, n)
 	positions := make([]int64, n)
 	for i, c := range agents {
-		var err error
-		if aggregates[i], err = reputation.Encode(&c.agent.Aggregate); err != nil {
-			return err
-		}
-		if folded[i], err = reputation.Encode(c.agent); err != nil {
-			return err
-		}
+		aggregates[i] = c.agent.Aggregate.AppendJSON(make([]byte, 0, 1024))
+		folded[i] = c.agent.AppendJSON(make([]byte, 0, 1536), aggregates[i])
 		nfts[i], states[i], positions[i] = c.nft, string(c.agent.Aggregate.State), c.position
 	}
 	batch.Queue(`
@@ -304,7 +297,6 @@ func queueAgents(batch *pgx.Batch, agents []changedAgent) error {
 			state = excluded.state, aggregate = excluded.aggregate, folded = excluded.folded,
 			position = excluded.position, updated_at = now()`,
 		nfts, states, aggregates, folded, positions)
-	return nil
 }
 
 func queueCollections(batch *pgx.Batch, collections map[string]*reputation.Collection) {
@@ -401,9 +393,7 @@ func (t postgresTx) saveCohorts(ctx context.Context, changes cohortChanges) erro
 	if len(changes.cleared) > 0 {
 		batch.Queue(`DELETE FROM reputation_task_cohorts WHERE nft_id = ANY ($1)`, changes.cleared)
 	}
-	if err := queueCohorts(&batch, changes.cohorts); err != nil {
-		return err
-	}
+	queueCohorts(&batch, changes.cohorts)
 	queueFailures(&batch, changes.failures)
 	if batch.Len() == 0 {
 		return nil
@@ -424,19 +414,16 @@ func queueMembers(batch *pgx.Batch, members map[string]string) {
 		SELECT * FROM unnest($1::text[], $2::text[])`, nfts, collections)
 }
 
-func queueCohorts(batch *pgx.Batch, cohorts []changedCohort) error {
+func queueCohorts(batch *pgx.Batch, cohorts []changedCohort) {
 	if len(cohorts) == 0 {
-		return nil
+		return
 	}
 	n := len(cohorts)
 	nfts, models, tasks := make([]string, n), make([]string, n), make([]string, n)
 	texts, observed := make([][]byte, n), make([]string, n)
 	scores, samples, positions := make([]pgtype.Float8, n), make([]int64, n), make([]int64, n)
 	for i, c := range cohorts {
-		var err error
-		if texts[i], err = reputation.Encode(&c.cohort); err != nil {
-			return err
-		}
+		texts[i] = c.cohort.AppendJSON(make([]byte, 0, 192))
 		nfts[i], models[i], tasks[i] = c.nft, c.cohort.ModelID, string(c.cohort.TaskType)
 		if c.cohort.PersonalScore != nil {
 			scores[i] = pgtype.Float8{Float64: *c.cohort.PersonalScore, Valid: true}
@@ -451,5 +438,4 @@ func queueCohorts(batch *pgx.Batch, cohorts []changedCohort) error {
 			cohort = excluded.cohort, score = excluded.score, samples = excluded.samples,
 			observed_at = excluded.observed_at, position = excluded.position, updated_at = now()`,
 		nfts, models, tasks, texts, scores, samples, observed, positions)
-	return nil
 }

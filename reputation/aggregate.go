@@ -163,21 +163,12 @@ func (a *Agent) Clone() *Agent {
 	return &c
 }
 
-// Encode is the canonical JSON of a stored value: an [Aggregate], [Agent] or
-// [TaskCohort].
+// Encode is the canonical JSON of a stored value, by its struct tags: an
+// [Aggregate], [Agent] or [TaskCohort]. Their AppendJSON methods give the same.
 func Encode(v any) ([]byte, error) {
 	b, err := json.Marshal(v, json.Deterministic(true), json.FormatNilSliceAsNull(false))
 	if err != nil {
 		return nil, fmt.Errorf("encode %T: %w", v, err)
 	}
 	return b, nil
-}
-
-// DecodeInto reads what [Encode] wrote. Members that the type does not have are
-// passed over, as other programs may add some to an aggregate.
-func DecodeInto(data []byte, v any) error {
-	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("decode %T: %w", v, err)
-	}
-	return nil
 }
