@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
 // The views in this file depend on the time of asking. They are never stored.
@@ -208,19 +206,15 @@ func newScoringPath(d Decision, q Question) ScoringPath {
 // Hash is the entry hash of protocol §6.3: SHA-256 over the canonical JSON of
 // path, model, task, reason and time. It does not cover the previous hash.
 func (s ScoringPath) Hash() string {
-	content := struct {
-		ModelID  string   `json:"model_id,omitempty"`
-		Path     Path     `json:"path"`
-		Reason   string   `json:"reason,omitempty"`
-		ScoredAt string   `json:"scored_at,omitempty"`
-		TaskType TaskType `json:"task_type,omitempty"`
-	}{s.ModelID, s.Path, s.Reason, s.ScoredAt, s.TaskType}
-	text, err := json.Marshal(content)
-	if err != nil {
-		// Strings are the only content, and only invalid UTF-8 can fail, which no
-		// decoded name holds.
-		panic(fmt.Sprintf("reputation: encode scoring path: %v", err))
+	o := beginObject(nil)
+	for _, member := range [...]struct{ name, value string }{
+		{"model_id", s.ModelID}, {"path", string(s.Path)}, {"reason", s.Reason},
+		{"scored_at", s.ScoredAt}, {"task_type", string(s.TaskType)},
+	} {
+		if member.value != "" {
+			o.text(member.name, member.value)
+		}
 	}
-	sum := sha256.Sum256(text)
+	sum := sha256.Sum256(o.end())
 	return "sha256:" + hex.EncodeToString(sum[:])
 }

@@ -2,10 +2,9 @@ package reputation
 
 import (
 	"bytes"
+	"encoding/json"
 	"strconv"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxLineBytes is the longest line of an NDJSON file of events.
@@ -23,7 +22,8 @@ type Line struct {
 // event counts for its own agent_id. The error is an [*InvalidError].
 func ReadLine(data []byte) (Line, error) {
 	var line Line
-	d := decoder{json: jsontext.NewDecoder(bytes.NewBuffer(data))}
+	d := newDecoder(data)
+	defer d.close()
 	ok := d.object("", func(name []byte) bool {
 		switch string(name) {
 		case "nft_id":
@@ -93,11 +93,20 @@ func AppendRecorded(dst []byte, r *Recorded) []byte {
 	if err != nil {
 		event = r.JSON
 	}
-	if !bytes.Contains(event, appendString([]byte(`"type":`), r.Type)) {
+	if ownType(event) != r.Type {
 		o.name("event_type")
 		o.buf = appendString(o.buf, r.Type)
 	}
 	o.name("event")
 	o.buf = append(o.buf, event...)
 	return o.end()
+}
+
+// ownType is the type that an event says it has; empty when it says none.
+func ownType(event []byte) string {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(event, &members) // what is no object has no members
+	var own string
+	_ = json.Unmarshal(members["type"], &own)
+	return own
 }

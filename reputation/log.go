@@ -101,7 +101,7 @@ func RawEntry(nft, kind string, value []byte) (Entry, error) {
 		entry.ID, entry.HasID = ParseUUID(id)
 	}
 	if kind == "" {
-		_ = json.Unmarshal(members["type"], &entry.Type)
+		entry.Type = ownType(canonical)
 	}
 	return entry, nil
 }

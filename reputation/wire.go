@@ -116,7 +116,7 @@ var fieldNamed = func() map[string]field {
 func (w *wire) event() Event {
 	e := Event{ID: w.eventID, AgentID: w.agentID, CollectionID: w.collectionID, Timestamp: w.timestamp}
 	if w.has[fieldSequence] {
-		e.Sequence = &w.sequence
+		e.Sequence = pointer(w.sequence)
 	}
 	switch w.kind {
 	case TypeQualitySignal:
@@ -124,7 +124,7 @@ func (w *wire) event() Event {
 	case TypeTaskCompleted:
 		body := TaskCompleted{TaskType: w.taskType, Success: w.success}
 		if w.has[fieldDurationMS] {
-			body.DurationMS = &w.durationMS
+			body.DurationMS = pointer(w.durationMS)
 		}
 		e.Body = body
 	case TypeCredentialUpdate:
@@ -135,7 +135,7 @@ func (w *wire) event() Event {
 			TaskType: w.taskType, Observation: w.observation,
 		}
 		if w.has[fieldContext] {
-			body.RequestContext = &w.context
+			body.RequestContext = pointer(w.context)
 		}
 		e.Body = body
 	case TypeReputationReset:
@@ -143,6 +143,9 @@ func (w *wire) event() Event {
 	}
 	return e
 }
+
+// pointer copies a value, so that an event does not keep its whole wire form.
+func pointer[T any](v T) *T { return &v }
 
 // wire is the flat form of e.
 func (e *Event) wire() *wire {
