@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ErrUnknownKey says that a key was never issued, or has been removed.
@@ -137,10 +139,15 @@ func (k *Keys) Len() int {
 // keyFile is the JSON of a file of keys. Members that this service does not use
 // are kept when the file is written.
 type keyFile struct {
-	Version   int                        `json:"version"`
-	Keys      []Key                      `json:"apiKeys"`
-	UpdatedAt time.Time                  `json:"updated_at"`
-	Rest      map[string]json.RawMessage `json:"-"`
+	Version   int                       `json:"version"`
+	Keys      []storedKey               `json:"apiKeys"`
+	UpdatedAt time.Time                 `json:"updated_at"`
+	Rest      map[string]jsontext.Value `json:",embed"`
+}
+
+type storedKey struct {
+	Key
+	Rest map[string]jsontext.Value `json:",embed"`
 }
 
 // LoadKeys reads a file of keys. A file that does not exist holds none; one that
@@ -150,41 +157,53 @@ func LoadKeys(path string) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewKeys(file.Keys...), nil
+	keys := &Keys{}
+	for _, key := range file.Keys {
+		keys.Add(key.Key)
+	}
+	return keys, nil
 }
 
 // AddToFile adds a key to a file of keys and makes the file if there is none. The
 // file is replaced as a whole, so that nobody reads half of it; its directory
 // must exist.
 func AddToFile(path string, key Key) error {
+	if err := key.check(); err != nil {
+		return fmt.Errorf("add an API key: %w", err)
+	}
 	file, err := readKeyFile(path)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(file.Keys, func(k Key) bool { return k.Name == key.Name }) {
+	if slices.ContainsFunc(file.Keys, func(k storedKey) bool { return k.Name == key.Name }) {
 		return fmt.Errorf("%s has a key named %q already, choose another name", path, key.Name)
 	}
-	file.Keys = append(file.Keys, key)
+	file.Keys = append(file.Keys, storedKey{Key: key})
 	file.UpdatedAt = key.CreatedAt
 	return writeKeyFile(path, file)
 }
 
-func readKeyFile(path string) (keyFile, error) {
-	file := keyFile{Version: 1, Rest: map[string]json.RawMessage{}}
+func readKeyFile(path string) (*keyFile, error) {
+	file := &keyFile{Version: 1}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, nil
 	}
 	if err != nil {
-		return file, fmt.Errorf("read API keys: %w", err)
+		return nil, fmt.Errorf("read API keys: %w", err)
 	}
-	if err := errors.Join(json.Unmarshal(text, &file.Rest), json.Unmarshal(text, &file)); err != nil {
-		return file, fmt.Errorf("read API keys from %s: %w", path, err)
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, fmt.Errorf("read API keys from %s: %w", path, err)
 	}
-	for i, key := range file.Keys {
+	if file == nil {
+		return nil, fmt.Errorf("read API keys from %s: must be an object, found null", path)
+	}
+	for i := range file.Keys {
+		key := &file.Keys[i]
 		if err := key.check(); err != nil {
-			return file, fmt.Errorf("read API keys from %s: apiKeys[%d]: %w", path, i, err)
+			return nil, fmt.Errorf("read API keys from %s: apiKeys[%d]: %w", path, i, err)
 		}
+		key.Hash = strings.ToLower(key.Hash) // as Find compares it
 	}
 	return file, nil
 }
@@ -202,15 +221,8 @@ func (k Key) check() error {
 	return nil
 }
 
-func writeKeyFile(path string, file keyFile) (err error) {
-	known, err := json.Marshal(file)
-	if err != nil {
-		return fmt.Errorf("write API keys: %w", err)
-	}
-	if err := json.Unmarshal(known, &file.Rest); err != nil {
-		return fmt.Errorf("write API keys: %w", err)
-	}
-	text, err := json.MarshalIndent(file.Rest, "", "  ")
+func writeKeyFile(path string, file *keyFile) (err error) {
+	text, err := json.Marshal(file, json.Deterministic(true), jsontext.WithIndent("  "))
 	if err != nil {
 		return fmt.Errorf("write API keys: %w", err)
 	}

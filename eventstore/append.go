@@ -21,14 +21,16 @@ func (p *Postgres) Append(ctx context.Context, entries ...Entry) ([]Appended, er
 
 const (
 	// A plan that was made while the log was small would be kept when it is large,
-	// so each batch is planned anew.
+	// so each batch is planned anew. The end of an index is in memory, which the
+	// planner does not expect: it would rather read the whole log.
 	//
 	// limitWait and lockLog come before the insert and in statements of their own:
 	// under READ COMMITTED each statement sees what was committed when it began, so
 	// the insert reads the true head of the log. The lock is the one that the
 	// table's trigger takes for other writers.
-	limitWait = `SELECT set_config('lock_timeout', '10s', true), set_config('plan_cache_mode', 'force_custom_plan', true)`
-	lockLog   = `SELECT pg_advisory_xact_lock(1684633705, 1)`
+	limitWait = `SELECT set_config('lock_timeout', '10s', true),
+		set_config('plan_cache_mode', 'force_custom_plan', true), set_config('random_page_cost', '1', true)`
+	lockLog = `SELECT pg_advisory_xact_lock(1684633705, 1)`
 
 	// insertNew numbers and stores those entries whose id is not stored yet.
 	insertNew = `

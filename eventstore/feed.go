@@ -69,7 +69,7 @@ type FeedConfig struct {
 // although watermill starts a goroutine for each message. While a page is being
 // handled the feed reads and decodes the next, and no further.
 type Feed struct {
-	log    Reader
+	pages  *Pages
 	config FeedConfig
 
 	mu     sync.Mutex
@@ -83,16 +83,21 @@ var _ message.Subscriber = (*Feed)(nil)
 
 // NewFeed returns a feed of a log.
 func NewFeed(log Reader, config FeedConfig) *Feed {
-	if config.PageSize <= 0 {
-		config.PageSize = 2000
-	}
+	return NewPages(log, config.PageSize).Feed(config)
+}
+
+// Feed returns a feed that shares its pages with other feeds. The PageSize of
+// config is not used. Pages that are kept are read again for it, in case that the
+// log was restored from a backup since.
+func (p *Pages) Feed(config FeedConfig) *Feed {
+	p.forget()
 	if config.Backoff <= 0 {
 		config.Backoff = 200 * time.Millisecond
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	return &Feed{log: log, config: config}
+	return &Feed{pages: p, config: config}
 }
 
 // Subscribe implements [message.Subscriber]. The channel is closed when ctx ends,
@@ -170,19 +175,16 @@ func (f *Feed) read(ctx context.Context, pages chan<- *Page) {
 	}
 }
 
-// next waits for events after a position and decodes them.
+// next waits for the page after a position.
 func (f *Feed) next(ctx context.Context, after int64) (*Page, error) {
 	poll := time.NewTimer(pollInterval)
 	defer poll.Stop()
 	for {
 		// Asked for before reading, so that an append in between is not missed.
-		changed := f.log.Changed()
-		events, err := f.log.Read(ctx, after, f.config.PageSize)
-		if err != nil {
-			return nil, err
-		}
-		if len(events) > 0 {
-			return newPage(after, events)
+		changed := f.pages.Changed()
+		page, err := f.pages.After(ctx, after)
+		if err != nil || page != nil {
+			return page, err
 		}
 		poll.Reset(pollInterval)
 		select {
@@ -192,19 +194,6 @@ func (f *Feed) next(ctx context.Context, after int64) (*Page, error) {
 			return nil, ctx.Err()
 		}
 	}
-}
-
-func newPage(after int64, events []Recorded) (*Page, error) {
-	page := &Page{From: after, To: events[len(events)-1].Position, Events: make([]PageEvent, len(events))}
-	for i := range events {
-		if want := after + int64(i) + 1; events[i].Position != want {
-			return nil, fmt.Errorf("%w: expected position %d, found %d", ErrGap, want, events[i].Position)
-		}
-		e := &page.Events[i]
-		e.Recorded = events[i]
-		e.Event, e.Err = events[i].Event()
-	}
-	return page, nil
 }
 
 // deliver sends each page until it is acknowledged.

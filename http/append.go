@@ -119,9 +119,10 @@ func decodeEvents(body []byte) ([]reputation.Event, error) {
 	return events, nil
 }
 
-// split cuts an array into its values.
+// split cuts an array into its values. What is wrong within a value is for the
+// decoding of that value to report, under its index.
 func split(body []byte) ([]jsontext.Value, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	syntax := func(err error) error {
 		return badRequest("body", fmt.Sprintf("is not a JSON array of events, found an error after byte %d", dec.InputOffset()))
 	}

@@ -101,7 +101,9 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 // writeErrorWith answers with an error that has more to say than its body.
 func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err error, extend func(errorBody) any) {
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		return // nobody listens any more
+		// Most likely nobody listens any more. Whoever has only closed one direction
+		// must not get the empty 200 that net/http makes of no answer.
+		panic(http.ErrAbortHandler)
 	}
 	status, body := describe(err)
 	body.RequestID = requestIDFrom(r.Context())

@@ -127,6 +127,9 @@ func (s *Server) writeLines(w http.ResponseWriter, r *http.Request, read readFun
 		return err
 	}
 	w.Header().Set("Content-Type", ndjson)
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	for len(events) > 0 {
 		for i := range events {
 			stream.buf = reputation.AppendLine(stream.buf, &events[i])
@@ -175,6 +178,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, q *query, after 
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // for proxies that collect answers
 	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil // a stream without a body would never end
+	}
 	stream := newStream(w)
 	stream.buf = append(stream.buf, ": the log from position "+strconv.FormatInt(after, 10)+"\n\n"...)
 	s.tail(r, stream, after)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"dixie/reputation"
@@ -38,12 +39,6 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 	if err := contentType(r, "application/x-ndjson", "application/ndjson", "application/jsonl"); err != nil {
 		return err
 	}
-	body, err := importBody(r)
-	if err != nil {
-		return err
-	}
-	caller := callerFrom(r.Context())
-	check := func(e *reputation.Event) error { return mayAppend(caller, e) }
 	// The server's own timeouts are for requests that end soon.
 	control := http.NewResponseController(w)
 	alive := func() {
@@ -51,6 +46,12 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 		_ = control.SetReadDeadline(deadline)
 		_ = control.SetWriteDeadline(deadline)
 	}
+	body, err := importBody(r, alive)
+	if err != nil {
+		return err
+	}
+	caller := callerFrom(r.Context())
+	check := func(e *reputation.Event) error { return mayAppend(caller, e) }
 	report, err := s.Importer.Import(r.Context(), body, check, alive)
 	head, headErr := s.Log.Head(r.Context())
 	if err == nil {
@@ -71,9 +72,6 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 
 // writeImportFailure says how far an import came.
 func (s *Server) writeImportFailure(w http.ResponseWriter, r *http.Request, err error, answer importAnswer) {
-	if r.Context().Err() != nil {
-		return // nobody listens any more
-	}
 	if failed := (*reputation.ReadError)(nil); errors.As(err, &failed) {
 		err = &requestError{
 			status: http.StatusBadRequest, code: "invalid_request",
@@ -87,13 +85,26 @@ func (s *Server) writeImportFailure(w http.ResponseWriter, r *http.Request, err 
 	})
 }
 
+// patient calls alive before each read: a client that fills a batch slowly is not
+// silent.
+type patient struct {
+	in    io.Reader
+	alive func()
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	p.alive()
+	return p.in.Read(b)
+}
+
 // importBody decompresses the body if it says that it is compressed.
-func importBody(r *http.Request) (io.Reader, error) {
-	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+func importBody(r *http.Request, alive func()) (io.Reader, error) {
+	in := patient{r.Body, alive}
+	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
-		return r.Body, nil
+		return in, nil
 	case "gzip", "x-gzip":
-		body, err := gzip.NewReader(r.Body)
+		body, err := gzip.NewReader(in)
 		if err != nil {
 			return nil, badRequest("body", "is not gzip, as Content-Encoding says")
 		}

@@ -77,20 +77,25 @@ func (r *response) Write(p []byte) (int, error) {
 
 func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// accessLog writes one line for each request. Query strings are left out: they
-// are the callers'.
+// accessLog writes one line for each request, with the status 0 when there was no
+// answer. Query strings are left out: they are the callers'.
 func (s *Server) accessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &response{ResponseWriter: w}
 		caller := &Caller{}
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+		defer func() { // also when the connection is broken off
+			s.Logger.LogAttrs(r.Context(), accessLevel(rec.status, r.URL.Path), "request",
+				slog.String("request_id", requestIDFrom(r.Context())),
+				slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
+				slog.Duration("duration", time.Since(start)), slog.String("caller", caller.Name))
+		}()
 		next.ServeHTTP(rec, r)
-		s.Logger.LogAttrs(r.Context(), accessLevel(rec.status, r.URL.Path), "request",
-			slog.String("request_id", requestIDFrom(r.Context())),
-			slog.String("method", r.Method), slog.String("path", r.URL.Path),
-			slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
-			slog.Duration("duration", time.Since(start)), slog.String("caller", caller.Name))
+		if rec.status == 0 {
+			rec.status = http.StatusOK // what net/http answers then
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
@@ -145,7 +146,7 @@ func matches(header, etag string) bool {
 type cohortsView struct {
 	Cohorts         []reputation.TaskCohort `json:"cohorts"`
 	CrossModelScore *float64                `json:"cross_model_score"`
-	TaskAwareScore  *float64                `json:"task_aware_score,omitempty"` // only when a task was asked for
+	TaskAwareScore  **float64               `json:"task_aware_score,omitzero"` // only when a task was asked for; may be null
 	Position        int64                   `json:"position"`
 }
 
@@ -163,7 +164,8 @@ func (s *Server) getCohorts(w http.ResponseWriter, r *http.Request) error {
 		Position:        standing.Position,
 	}
 	if task != "" {
-		view.TaskAwareScore = reputation.TaskAware(standing.Cohorts, task)
+		score := reputation.TaskAware(standing.Cohorts, task)
+		view.TaskAwareScore = &score
 	}
 	writeJSON(w, http.StatusOK, view)
 	return nil
@@ -190,8 +192,11 @@ type scoreView struct {
 func (s *Server) getScore(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r, append([]string{"model", "task"}, freshness...)...)
 	question := reputation.Question{Model: q.values.Get("model"), Task: q.task(), At: s.Now()}
-	if n := len([]rune(question.Model)); q.has("model") && (n < 1 || n > 255) {
+	if n := utf8.RuneCountInString(question.Model); q.has("model") && (n < 1 || n > 255) {
 		q.fail("model", fmt.Sprintf("must have 1 to 255 characters, found %d", n))
+	}
+	if !utf8.ValidString(question.Model) {
+		q.fail("model", "must be UTF-8")
 	}
 	nft, standing, err := s.standing(w, r, q)
 	if err != nil {

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/gorilla/mux"
@@ -116,7 +118,8 @@ func (q *query) duration(name string, most, fallback time.Duration) time.Duratio
 // cursor is the id that a page ends with, or empty for the first page.
 func (q *query) cursor(name string) string {
 	text, err := base64.RawURLEncoding.Strict().DecodeString(q.values.Get(name))
-	if err != nil || len(text) > 4*255 {
+	// No id has what PostgreSQL could not compare with.
+	if err != nil || len(text) > 4*255 || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
 		q.fail(name, "must be the next_cursor of an earlier answer")
 		return ""
 	}
@@ -125,12 +128,12 @@ func (q *query) cursor(name string) string {
 
 func newCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
-// clip shortens what a message repeats.
+// clip shortens what a message repeats, and makes it text that JSON can hold.
 func clip(s string) string {
 	if len(s) > 64 {
 		return strings.ToValidUTF8(s[:64], "") + "…"
 	}
-	return s
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 const (
@@ -178,7 +181,11 @@ func contentType(r *http.Request, allowed ...string) error {
 func accepts(r *http.Request, media string) bool {
 	for _, header := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(header, ",") {
-			if name, params, err := mime.ParseMediaType(part); err == nil && name == media && params["q"] != "0" {
+			name, params, err := mime.ParseMediaType(part)
+			if err != nil || name != media {
+				continue
+			}
+			if q, err := strconv.ParseFloat(params["q"], 64); err != nil || q > 0 {
 				return true
 			}
 		}

@@ -22,13 +22,14 @@ const (
 	// paused, and with the session its lock, so that a stand-by can take over. A
 	// living projector speaks every keepInterval. Pages are planned anew, because a
 	// plan that was made while the tables were small would be kept when they are
-	// large.
+	// large; and by index, for what a projector touches is in memory.
 	leaseSettings = `
 		SET idle_session_timeout = '20s';
 		SET idle_in_transaction_session_timeout = '20s';
 		SET statement_timeout = '60s';
 		SET lock_timeout = '10s';
-		SET plan_cache_mode = force_custom_plan`
+		SET plan_cache_mode = force_custom_plan;
+		SET random_page_cost = 1`
 )
 
 // postgresLease holds a session lock on a connection of its own, and writes its
@@ -40,6 +41,36 @@ type postgresLease struct {
 	projection string
 	version    string
 	at         int64
+	members    members
+}
+
+// members are collections of NFTs that a lease has read. An NFT never changes its
+// collection, so that asking once is enough; half of a projector's questions
+// about cohorts were this one.
+type members map[string]string
+
+// maxMembers bounds what a lease remembers, at about 100 bytes each.
+const maxMembers = 100_000
+
+// add remembers what is stored.
+func (m members) add(nft, collection string) {
+	if len(m) >= maxMembers {
+		clear(m)
+	}
+	m[nft] = collection
+}
+
+// split are the NFTs that m knows, ready to be folded on, and the others.
+func (m members) split(nfts []string) (known map[string]*reputation.Cohorts, unknown []string) {
+	known = make(map[string]*reputation.Cohorts, len(nfts))
+	for _, nft := range nfts {
+		if collection, ok := m[nft]; ok {
+			known[nft] = &reputation.Cohorts{CollectionID: collection}
+		} else {
+			unknown = append(unknown, nft)
+		}
+	}
+	return known, unknown
 }
 
 // acquire waits for the lock of a projection. Key (1684633706, hash of the name).
@@ -78,7 +109,7 @@ func (p *Postgres) tryLock(ctx context.Context, projection string) (*pgxpool.Con
 
 // lease checks that the projection can be continued.
 func (p *Postgres) lease(ctx context.Context, conn *pgx.Conn, projection, version string) (lease, error) {
-	l := &postgresLease{conn: conn, progress: p.progress, projection: projection, version: version}
+	l := &postgresLease{conn: conn, progress: p.progress, projection: projection, version: version, members: members{}}
 	if err := l.open(ctx); err != nil {
 		l.release()
 		return nil, err
@@ -217,7 +248,7 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 	if tag.RowsAffected() != 1 {
 		return fmt.Errorf("%w: the checkpoint of %s is no longer at %d", ErrLost, l.projection, step.from)
 	}
-	if err := work(ctx, postgresTx{transaction}); err != nil {
+	if err := work(ctx, postgresTx{transaction, l.members}); err != nil {
 		return err
 	}
 	return unavailable("commit a page", transaction.Commit(ctx))
@@ -226,7 +257,8 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 // postgresTx reads and writes one page, with one statement for each table and one
 // round trip for each call.
 type postgresTx struct {
-	tx pgx.Tx
+	tx      pgx.Tx
+	members members
 }
 
 func (t postgresTx) loadAgents(ctx context.Context, nfts, collections []string) (agentRows, error) {
@@ -338,18 +370,19 @@ func queueFailures(batch *pgx.Batch, failures []Failure) {
 }
 
 func (t postgresTx) loadCohorts(ctx context.Context, nfts []string, keys []cohortID) (map[string]*reputation.Cohorts, error) {
-	loaded := make(map[string]*reputation.Cohorts, len(nfts))
+	loaded, unknown := t.members.split(nfts)
 	n := len(keys)
 	ids, models, tasks := make([]string, n), make([]string, n), make([]string, n)
 	for i, k := range keys {
 		ids[i], models[i], tasks[i] = k.nft, k.key.Model, string(k.key.Task)
 	}
 	var batch pgx.Batch
-	batch.Queue(`SELECT nft_id, collection_id FROM reputation_cohort_members WHERE nft_id = ANY ($1)`, nfts).
+	batch.Queue(`SELECT nft_id, collection_id FROM reputation_cohort_members WHERE nft_id = ANY ($1)`, unknown).
 		Query(func(rows pgx.Rows) error {
 			var nft, collection string
 			_, err := pgx.ForEachRow(rows, []any{&nft, &collection}, func() error {
 				obtain(loaded, nft).CollectionID = collection
+				t.members.add(nft, collection)
 				return nil
 			})
 			return err

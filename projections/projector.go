@@ -45,8 +45,7 @@ type Projector struct {
 	projection projection
 	params     reputation.Params
 	backend    backend
-	log        eventstore.Reader
-	pageSize   int
+	pages      *eventstore.Pages // shared by the projectors of a process
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -58,7 +57,7 @@ type Projector struct {
 type Config struct {
 	Log      eventstore.Reader
 	Params   reputation.Params
-	PageSize int // most events that are folded in one transaction; 0 is the feed's default
+	PageSize int // most events that are folded in one transaction; 0 means 2,000
 	Logger   *slog.Logger
 }
 
@@ -69,11 +68,12 @@ func (p *Postgres) NewProjectors(config Config) []*Projector { return newProject
 func (m *Memory) NewProjectors(config Config) []*Projector { return newProjectors(m, config) }
 
 func newProjectors(b backend, config Config) []*Projector {
+	pages := eventstore.NewPages(config.Log, config.PageSize)
 	projectors := make([]*Projector, 0, len(Names))
 	for _, projection := range all() {
 		projectors = append(projectors, &Projector{
-			projection: projection, params: config.Params, backend: b, log: config.Log,
-			pageSize: config.PageSize, logger: config.Logger.With("projection", projection.name), state: Stopped,
+			projection: projection, params: config.Params, backend: b, pages: pages,
+			logger: config.Logger.With("projection", projection.name), state: Stopped,
 		})
 	}
 	return projectors
@@ -139,7 +139,7 @@ func (p *Projector) term(ctx context.Context) error {
 
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	feed := eventstore.NewFeed(p.log, eventstore.FeedConfig{From: lease.position(), PageSize: p.pageSize, Logger: p.logger})
+	feed := p.pages.Feed(eventstore.FeedConfig{From: lease.position(), Logger: p.logger})
 	t := &term{projector: p, lease: lease, end: end}
 	router, err := t.router(feed)
 	if err != nil {
@@ -178,7 +178,7 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the router: %w", err)
 	}
-	router.AddMiddleware(middleware.Recoverer)
+	router.AddMiddleware(t.note, middleware.Recoverer)
 	router.AddConsumerHandler(t.projector.projection.name, eventstore.Topic, feed, t.handle)
 	return router, nil
 }
@@ -190,18 +190,29 @@ func (t *term) handle(msg *message.Message) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	step := step{from: page.From, to: page.To, at: page.Events[len(page.Events)-1].CreatedAt}
-	err := t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
+	return t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
 		return p.projection.fold(ctx, p.params, tx, page)
 	})
-	switch {
-	case err == nil:
-		p.enter(Running, nil)
-	case errors.Is(err, ErrLost):
-		t.end(err)
-	default:
-		p.enter(Retrying, err)
+}
+
+// note keeps the projector's state. It comes before the recoverer, so that a panic
+// shows like any other error.
+func (t *term) note(handle message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		none, err := handle(msg)
+		var panicked middleware.RecoveredPanicError
+		switch {
+		case err == nil:
+			t.projector.enter(Running, nil)
+		case errors.Is(err, ErrLost):
+			t.end(err)
+		case errors.As(err, &panicked):
+			t.projector.enter(Retrying, fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log
+		default:
+			t.projector.enter(Retrying, err)
+		}
+		return none, err
 	}
-	return err
 }
 
 // keep renews the lease until ctx ends.

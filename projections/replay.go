@@ -29,6 +29,13 @@ func NewReplay(params reputation.Params) *Replay {
 // Apply folds the next event of the log. The error is a
 // [*reputation.SetAsideError] when the event has no effect.
 func (r *Replay) Apply(nft string, event *reputation.Event) error {
+	if err := r.applyAggregates(nft, event); err != nil {
+		return err
+	}
+	return r.applyCohorts(nft, event)
+}
+
+func (r *Replay) applyAggregates(nft string, event *reputation.Event) error {
 	collection := r.collections[event.CollectionID]
 	if collection == nil {
 		collection = &reputation.Collection{}
@@ -41,7 +48,19 @@ func (r *Replay) Apply(nft string, event *reputation.Event) error {
 		return err
 	}
 	r.agents[nft], r.collections[event.CollectionID] = agent, collection
-	return r.params.FoldCohorts(obtain(r.cohorts, nft), nft, event)
+	return nil
+}
+
+func (r *Replay) applyCohorts(nft string, event *reputation.Event) error {
+	cohorts := r.cohorts[nft]
+	if cohorts == nil {
+		cohorts = &reputation.Cohorts{}
+	}
+	if err := r.params.FoldCohorts(cohorts, nft, event); err != nil {
+		return err
+	}
+	r.cohorts[nft] = cohorts
+	return nil
 }
 
 // Agent is the present state of an NFT, nil when it has had no event. It changes

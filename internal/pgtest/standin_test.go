@@ -49,15 +49,14 @@ type standIn struct {
 	port        string
 	owner       *syscall.Credential
 
-	mu       sync.Mutex
-	requests []string
-	pulled   bool
-	config   dc.Config
-	host     dc.HostConfig
-	input    net.Conn
-	main     *exec.Cmd
-	execs    map[string]*standInExec
-	over     bool // the container has ended, and so is removed
+	mu     sync.Mutex
+	pulled bool
+	config dc.Config
+	host   dc.HostConfig
+	input  net.Conn
+	main   *exec.Cmd
+	execs  map[string]*standInExec
+	over   bool // the container has ended, and so is removed
 }
 
 type standInExec struct {

@@ -1,0 +1,31 @@
+package http
+
+import (
+	"net/http"
+	"net/url"
+)
+
+const (
+	MaxBatchBytes  = maxBatchBytes
+	MaxBatchEvents = maxBatchEvents
+	MaxReported    = maxReported
+	StreamPage     = streamPage
+)
+
+var (
+	DecodeEvents    = decodeEvents
+	ParseRoutingKey = parseRoutingKey
+	NewCursor       = newCursor
+	ErrorStatus     = func(err error) int { status, _ := describe(err); return status }
+)
+
+// ParseCursor reads the parameter cursor as routes do.
+func ParseCursor(text string) (string, error) {
+	q := &query{values: url.Values{"cursor": {text}}}
+	id := q.cursor("cursor")
+	return id, q.err
+}
+
+// Probe adds a route that anyone may use, behind all that a request passes
+// through before it reaches a handler.
+func (s *Server) Probe(path string, h http.HandlerFunc) { s.router.HandleFunc(path, h) }
