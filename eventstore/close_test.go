@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -141,6 +142,7 @@ func TestFullQueue(t *testing.T) {
 	awaitQueue(t, log, eventstore.QueuedRequests)
 	ctx, cancel := context.WithCancel(t.Context())
 	impatient := start(ctx, log, eventstoretest.Entry("a", 9999))
+	time.Sleep(20 * time.Millisecond) // so that it most likely waits; it may not yet
 	cancel()
 	if _, err := impatient.wait(t); !errors.Is(err, reputation.ErrUnavailable) || !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want that of the context", err)

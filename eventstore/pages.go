@@ -49,6 +49,9 @@ func (p *Pages) After(ctx context.Context, after int64) (*Page, error) {
 		return page, nil
 	}
 	result, err, _ := p.reading.Do(strconv.FormatInt(after, 10), func() (any, error) {
+		if page := p.find(after); page != nil {
+			return page, nil // another feed has read it since
+		}
 		return p.read(ctx, after)
 	})
 	// It was another feed's context that ended, not this one's.

@@ -190,8 +190,7 @@ func writeShared(ctx context.Context, pool *pgxpool.Pool, log reputation.Log, ou
 		return results[0].Status == reputation.Added, nil
 	}
 	err = insert(ctx, pool, "a", n)
-	const uniqueViolation = "23505"
-	if late, ok := errors.AsType[*pgconn.PgError](err); ok && late.Code == uniqueViolation && late.ConstraintName == "idx_reputation_events_id" {
+	if late, ok := errors.AsType[*pgconn.PgError](err); ok && late.ConstraintName == "idx_reputation_events_id" {
 		return false, nil
 	}
 	return err == nil, err

@@ -86,15 +86,21 @@ func TestAppendConflict(t *testing.T) {
 	})
 }
 
+// The limits of a request, as callers know them.
+const (
+	mostEvents = 1000
+	mostBytes  = 1 << 20
+)
+
 func TestAppendLimits(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, s *service) {
-		most := s.do(t, appendTo("a", array(signals(http.MaxBatchEvents)...))).want(t, 201).appended(t)
-		if len(most.Results) != http.MaxBatchEvents || most.Position != http.MaxBatchEvents {
+		most := s.do(t, appendTo("a", array(signals(mostEvents)...))).want(t, 201).appended(t)
+		if len(most.Results) != mostEvents || most.Position != mostEvents {
 			t.Errorf("%d results up to position %d", len(most.Results), most.Position)
 		}
-		s.do(t, appendTo("b", array(signals(http.MaxBatchEvents+1)...))).wantProblem(t, "body")
-		if head := s.head(t); head != http.MaxBatchEvents {
+		s.do(t, appendTo("b", array(signals(mostEvents+1)...))).wantProblem(t, "body")
+		if head := s.head(t); head != mostEvents {
 			t.Errorf("the log has %d events", head)
 		}
 	})
@@ -103,7 +109,7 @@ func TestAppendLimits(t *testing.T) {
 func TestAppendBodyLimit(t *testing.T) {
 	t.Parallel()
 	one := array(signal(1, 0.5))
-	full := one + strings.Repeat(" ", http.MaxBatchBytes-len(one))
+	full := one + strings.Repeat(" ", mostBytes-len(one))
 	tests := []struct {
 		name, body string
 		chunked    bool
@@ -134,12 +140,12 @@ func TestAppendBodyLimit(t *testing.T) {
 	}
 }
 
-// TestBodyTooLargeCloses: what was not read of a body must not be taken for the
-// next request.
+// TestBodyTooLargeCloses: a client is told to stop sending, however little there
+// is to come.
 func TestBodyTooLargeCloses(t *testing.T) {
 	t.Parallel()
 	s := newService(t, openMemory)
-	request := appendTo("a", strings.Repeat(" ", 2*http.MaxBatchBytes)).request(t, s.web.URL)
+	request := appendTo("a", strings.Repeat(" ", mostBytes+1)).request(t, s.web.URL)
 	response, err := s.web.Client().Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +229,7 @@ func TestAppendRefused(t *testing.T) {
 func TestProblemsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newService(t, openMemory)
-	bad := array(slices.Repeat([]string{`{}`}, http.MaxBatchEvents)...)
+	bad := array(slices.Repeat([]string{`{}`}, mostEvents)...)
 	f := s.do(t, appendTo("a", bad)).wantError(t, 400, "invalid_event")
 	if len(f.Errors) != http.MaxReported {
 		t.Errorf("%d problems, want %d", len(f.Errors), http.MaxReported)
@@ -305,7 +311,7 @@ func FuzzDecodeEvents(f *testing.F) {
 			}
 			return
 		}
-		if n := len(events); n < 1 || n > http.MaxBatchEvents {
+		if n := len(events); n < 1 || n > mostEvents {
 			t.Errorf("%d events", n)
 		}
 		for i := range events {

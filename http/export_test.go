@@ -6,10 +6,8 @@ import (
 )
 
 const (
-	MaxBatchBytes  = maxBatchBytes
-	MaxBatchEvents = maxBatchEvents
-	MaxReported    = maxReported
-	StreamPage     = streamPage
+	MaxReported = maxReported
+	StreamPage  = streamPage
 )
 
 var (

@@ -314,11 +314,12 @@ var appendExchanges = []exchange{
 		appendTo("bear-3", `[`+signal(4, 0.5)+`] and more`),
 	}},
 	{"import-rejected", []call{bulk(
-		lines("bear-3", signal(4, 0.5), signal(1, 0.75), signal(5, 2), reset(6)) +
+		lines("bear-3", signal(4, 0.5), signal(5, 2), reset(6)) +
 			"not JSON\n" +
 			`{"nft_id":"a/b","event":` + signal(7, 0.5) + "}\n" +
 			`{"nft_id":"bear-3"}` + "\n" +
 			`{"event":{"type":"quality_signal","event_id":"` + eventID(8) + `","agent_id":"a bear","collection_id":"honey",` +
-			`"timestamp":"2026-02-25T12:00:00Z","score":0.5}}`,
+			`"timestamp":"2026-02-25T12:00:00Z","score":0.5}}` + "\n" +
+			lines("bear-3", signal(1, 0.75)),
 	)}},
 }

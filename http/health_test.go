@@ -108,6 +108,9 @@ func TestReady(t *testing.T) {
 	if !strings.Contains(log.String(), "hunter2") {
 		t.Error("the log does not say why")
 	}
+	if line := log.request(t); !strings.Contains(line, `"level":"DEBUG"`) {
+		t.Errorf("a probe fills the log with %s", line)
+	}
 	// Restarting the process would not help.
 	s.do(t, call{path: "/livez", key: anyone}).want(t, 200)
 }

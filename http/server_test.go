@@ -160,15 +160,12 @@ func serve(t testing.TB, b *backend, change ...func(*http.Config)) *service {
 	return &service{backend: b, server: server, web: listen(t, server)}
 }
 
-// listen serves until the test ends. The net/http server can be changed before.
-func listen(t testing.TB, server *http.Server, change ...func(*nethttp.Server)) *httptest.Server {
-	t.Helper()
+// listen serves until the test ends.
+func listen(t testing.TB, server *http.Server) *httptest.Server {
 	web := httptest.NewUnstartedServer(server)
 	web.Config.ErrorLog = slog.NewLogLogger(logger(t).Handler(), slog.LevelDebug)
-	for _, c := range change {
-		c(web.Config)
-	}
 	web.Start()
+	web.Client().Timeout = patience
 	t.Cleanup(func() {
 		server.StopStreams()
 		web.Close()

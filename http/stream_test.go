@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	nethttp "net/http"
 	"net/http/httptest"
 	"strconv"
@@ -173,7 +174,8 @@ func (f *feed) wantNext(t testing.TB, first, last int64) {
 	t.Helper()
 	for want := first; want <= last; want++ {
 		if got, ok := f.next(t); !ok || got != want {
-			t.Fatalf("position %d, %v; want %d", got, ok, want)
+			t.Errorf("position %d, %v; want %d", got, ok, want)
+			return
 		}
 	}
 }
@@ -236,7 +238,7 @@ func TestManyFollowers(t *testing.T) {
 		var following, writing sync.WaitGroup
 		for range followers {
 			f := s.follow(t, sse("/api/reputation/events", ""))
-			following.Go(func() { f.wantNextInGoroutine(t, writers*each) })
+			following.Go(func() { f.wantNext(t, 1, writers*each) })
 		}
 		for w := range writers {
 			writing.Go(func() {
@@ -250,16 +252,6 @@ func TestManyFollowers(t *testing.T) {
 		writing.Wait()
 		following.Wait()
 	})
-}
-
-// wantNextInGoroutine is wantNext from 1, which does not end the test.
-func (f *feed) wantNextInGoroutine(t testing.TB, last int64) {
-	for want := int64(1); want <= last; want++ {
-		if got, ok := f.next(t); !ok || got != want {
-			t.Errorf("position %d, %v; want %d", got, ok, want)
-			return
-		}
-	}
 }
 
 // TestStreamLimit: streams beyond the limit are refused, and a client that leaves
@@ -436,21 +428,71 @@ func TestEventStreamFails(t *testing.T) {
 	}
 }
 
-// TestStreamOutlivesTimeouts: the timeouts of a server are for requests that end
-// soon. Reading the log may take longer.
-func TestStreamOutlivesTimeouts(t *testing.T) {
-	t.Parallel()
-	const timeout = 100 * time.Millisecond
-	s := newService(t, openMemory)
-	s.web = listen(t, s.server, func(web *nethttp.Server) { web.ReadTimeout, web.WriteTimeout = timeout, timeout })
-	s.do(t, bulk(history(t))).want(t, 200)
-	f := s.follow(t, sse("/api/reputation/events", ""))
-	f.wantNext(t, 1, 10)
-	for n := range 3 {
-		time.Sleep(timeout + timeout/2)
-		s.do(t, appendTo("a", signal(n, 0.5))).want(t, 201)
-		f.wantNext(t, int64(11+n), int64(11+n))
+// tailing is an open event stream of a log, inside a bubble of fake time.
+type tailing struct {
+	*httptest.ResponseRecorder
+	log reputation.Log
+}
+
+// tail opens an event stream, which ends with the test. It waits for nothing.
+func tail(t *testing.T, b *backend) tailing {
+	server := http.NewServer(b.config(t))
+	w := httptest.NewRecorder()
+	var serving sync.WaitGroup
+	serving.Go(func() { server.ServeHTTP(w, sse("/api/reputation/events", "").request(t, "http://dixie.example")) })
+	t.Cleanup(func() {
+		server.StopStreams()
+		serving.Wait()
+	})
+	synctest.Wait()
+	return tailing{w, b.log}
+}
+
+// add appends event n to a log.
+func add(t testing.TB, log reputation.Log, n int) {
+	t.Helper()
+	event, err := reputation.Decode([]byte(signal(n, 0.5)))
+	if err != nil {
+		t.Fatal(err)
 	}
+	if _, err := log.Append(t.Context(), reputation.NewEntry("a", &event)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// append adds event 1, and waits until nothing more happens of itself.
+func (s tailing) append(t testing.TB) {
+	t.Helper()
+	add(t, s.log, 1)
+	synctest.Wait()
+}
+
+// events are how often the stream has told event 1.
+func (s tailing) events() int { return strings.Count(s.Body.String(), "\nid: 1\n") }
+
+// TestTailWithoutDelay: what is appended is sent before any time passes.
+func TestTailWithoutDelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := tail(t, openMemory(t))
+		s.append(t)
+		if s.events() != 1 {
+			t.Errorf("the stream is %q", s.Body)
+		}
+	})
+}
+
+// TestHeartbeat: a silent stream gives signs of life for proxies.
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := tail(t, openMemory(t))
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		if beats := strings.Count(s.Body.String(), "\n:\n"); beats < 4 {
+			t.Errorf("%d heartbeats in a minute", beats)
+		}
+	})
 }
 
 // deafLog never announces anything, like a log whose notifications are lost.
@@ -458,33 +500,67 @@ type deafLog struct{ reputation.Log }
 
 func (deafLog) Changed() <-chan struct{} { return nil }
 
-// TestHeartbeat: a silent stream gives a sign of life often enough for proxies,
-// and finds events whose announcement was lost.
-func TestHeartbeat(t *testing.T) {
+// TestLostAnnouncement: a stream finds also what nobody told it of.
+func TestLostAnnouncement(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := openMemory(t)
 		b.log = deafLog{b.log}
-		server := http.NewServer(b.config(t))
-		w := httptest.NewRecorder()
-		go server.ServeHTTP(w, sse("/api/reputation/events", "").request(t, "http://dixie.example"))
-		time.Sleep(time.Minute + time.Second)
+		s := tail(t, b)
+		s.append(t)
+		time.Sleep(15 * time.Second)
 		synctest.Wait()
-		if beats := strings.Count(w.Body.String(), "\n:\n"); beats < 4 {
-			t.Errorf("%d heartbeats in a minute", beats)
+		if s.events() != 1 {
+			t.Errorf("the stream is %q", s.Body)
 		}
-		event, err := reputation.Decode([]byte(signal(1, 0.5)))
+	})
+}
+
+// pipes are a listener's connections, inside a bubble of fake time.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, ok := <-p; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestStreamOutlivesTimeouts: the timeouts of a server are for requests that end
+// soon. A stream goes on after them.
+func TestStreamOutlivesTimeouts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := openMemory(t)
+		server := http.NewServer(b.config(t))
+		web := &nethttp.Server{Handler: server, ReadTimeout: time.Second, WriteTimeout: time.Second}
+		listener, done := make(pipes, 1), make(chan error)
+		go func() { done <- web.Serve(listener) }()
+		conn, accepted := net.Pipe()
+		listener <- accepted
+		request := sse("/api/reputation/events", "").request(t, "http://dixie.example")
+		if err := request.Write(conn); err != nil {
+			t.Fatal(err)
+		}
+		response, err := nethttp.ReadResponse(bufio.NewReader(conn), request)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.log.Append(t.Context(), reputation.NewEntry("a", &event)); err != nil {
-			t.Fatal(err)
+		f := &feed{Response: response, lines: bufio.NewScanner(response.Body)}
+		for n := range 5 {
+			time.Sleep(7 * time.Second)
+			add(t, b.log, n)
+			f.wantNext(t, int64(n+1), int64(n+1))
 		}
-		time.Sleep(15 * time.Second)
-		synctest.Wait()
-		if body := w.Body.String(); strings.Count(body, "\nid: 1\n") != 1 {
-			t.Errorf("the stream is %q", body)
-		}
-		server.StopStreams()
+		_ = conn.Close() // closing the body would wait for its end
+		_ = web.Close()
+		<-done
 	})
 }

@@ -124,7 +124,10 @@ var (
 // text is any Unicode that an event can hold, with many of the characters that
 // JSON escapes.
 func text(most int) *rapid.Generator[string] {
-	tricky := rapid.SampledFrom([]rune{'"', '\\', '/', '\n', '\b', '\x01', '\x1f', '\x7f', '\u0080', '\u2028', '\ufeff', '\ufffd', '\uffff', '𝄞', '\U0010ffff', 'é', '\u0301'})
+	tricky := rapid.SampledFrom([]rune{
+		'"', '\\', '/', '\n', '\b', '\x01', '\x1f', '\x7f',
+		'\u0080', '\u2028', '\ufeff', '\ufffd', '\uffff', '𝄞', '\U0010ffff', 'é', '\u0301',
+	})
 	runes := rapid.OneOf(rapid.Rune(), tricky).Filter(func(r rune) bool { return r != 0 })
 	return rapid.StringOfN(runes, 1, most, -1)
 }
