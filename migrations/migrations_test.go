@@ -3,8 +3,10 @@ package migrations_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -75,6 +77,22 @@ func names(ms []migrations.Migration) []string {
 	return out
 }
 
+// migrationFiles are the migrations that the directory has, none applied.
+func migrationFiles(t testing.TB) []migrations.Migration {
+	t.Helper()
+	files, err := filepath.Glob("*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("found %v, %v", files, err)
+	}
+	all := make([]migrations.Migration, len(files))
+	for i, file := range files {
+		if _, err := fmt.Sscanf(strings.TrimSuffix(file, ".sql"), "%d_%s", &all[i].Version, &all[i].Name); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	return all
+}
+
 func readFile(t testing.TB, name string) string {
 	t.Helper()
 	b, err := fs.ReadFile(migrations.Files, name)
@@ -97,7 +115,7 @@ func TestUpOnEmptyDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []migrations.Migration{{Version: 5, Name: "reputation"}}
+	want := migrationFiles(t)
 	if diff := cmp.Diff(want, before); diff != "" {
 		t.Errorf("Status before (-want +got):\n%s", diff)
 	}
@@ -351,7 +369,7 @@ func TestNewerDatabaseIsFine(t *testing.T) {
 		t.Errorf("Up = %v, %v; want none", applied, err)
 	}
 	all, err := migrations.Status(t.Context(), conn)
-	if diff := cmp.Diff([]string{"005_reputation"}, names(all)); err != nil || diff != "" {
+	if diff := cmp.Diff(names(migrationFiles(t)), names(all)); err != nil || diff != "" {
 		t.Errorf("Status: %v (-want +got):\n%s", err, diff)
 	}
 }
@@ -373,21 +391,28 @@ func runByHand(t *testing.T, url, name string) {
 	}
 }
 
-func TestFileByHandCountsAsApplied(t *testing.T) {
+func runAllByHand(t *testing.T, url string) {
+	t.Helper()
+	for _, m := range migrationFiles(t) {
+		runByHand(t, url, m.String()+".sql")
+	}
+}
+
+func TestFilesByHandCountAsApplied(t *testing.T) {
 	t.Parallel()
 	url := pgtest.EmptyURL(t)
 	conn := connect(t, url)
-	runByHand(t, url, reputationFile)
+	runAllByHand(t, url)
 	if err := migrations.Check(t.Context(), conn); err != nil {
-		t.Fatalf("Check after the file: %v", err)
+		t.Fatalf("Check after the files: %v", err)
 	}
 	exec1(t, conn, `INSERT INTO reputation_events (nft_id, event_type, event) VALUES ('a', 'x', '{}')`)
-	runByHand(t, url, reputationFile)
+	runAllByHand(t, url)
 	if err := migrations.Check(t.Context(), conn); err != nil {
-		t.Fatalf("Check after the file again: %v", err)
+		t.Fatalf("Check after the files again: %v", err)
 	}
 	if n := query1[int](t, conn, `SELECT count(*) FROM reputation_events`); n != 1 {
-		t.Errorf("%d events after the file again, want 1", n)
+		t.Errorf("%d events after the files again, want 1", n)
 	}
 	if applied, err := migrations.Up(t.Context(), conn); err != nil || len(applied) != 0 {
 		t.Errorf("Up = %v, %v; want none", applied, err)

@@ -41,6 +41,7 @@ type postgresLease struct {
 	projection string
 	version    string
 	at         int64
+	generation int64 // of the rows: what is remembered of others is worth nothing
 	members    members
 }
 
@@ -140,7 +141,7 @@ func (l *postgresLease) check(ctx context.Context) error {
 	if err != nil {
 		return unavailable("read the checkpoint", err)
 	}
-	l.at = c.position
+	l.at, l.generation = c.position, c.generation
 	return errors.Join(c.inLog(), c.ofVersion(l.version))
 }
 
@@ -166,7 +167,7 @@ func (p *Postgres) Check(ctx context.Context, params reputation.Params) error {
 // checkpointsInLog reads checkpoints, and whether the log has at their position
 // the event that was folded there.
 const checkpointsInLog = `
-	SELECT c.projection, c.version, c.position, (SELECT coalesce(max(position), 0) FROM reputation_events),
+	SELECT c.projection, c.version, c.generation, c.position, (SELECT coalesce(max(position), 0) FROM reputation_events),
 	       c.position = 0 OR e.created_at IS NOT DISTINCT FROM c.event_created_at AND e.position IS NOT NULL
 	  FROM projection_checkpoints AS c
 	  LEFT JOIN reputation_events AS e ON e.position = c.position
@@ -174,12 +175,13 @@ const checkpointsInLog = `
 
 type checkpoint struct {
 	projection, version string
+	generation          int64
 	position, head      int64
 	same                bool
 }
 
 func scanCheckpoint(row pgx.CollectableRow) (c checkpoint, err error) {
-	err = row.Scan(&c.projection, &c.version, &c.position, &c.head, &c.same)
+	err = row.Scan(&c.projection, &c.version, &c.generation, &c.position, &c.head, &c.same)
 	return c, err
 }
 
@@ -240,19 +242,27 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 	// The guard comes first: a rival waits here, and then finds the checkpoint moved.
 	tag, err := transaction.Exec(ctx, `
 		UPDATE projection_checkpoints SET position = $3, event_created_at = $4, updated_at = now()
-		 WHERE projection = $1 AND position = $2 AND version = $5`,
-		l.projection, step.from, step.to, step.at, l.version)
+		 WHERE projection = $1 AND position = $2 AND version = $5 AND generation = $6`,
+		l.projection, step.from, step.to, step.at, l.version, l.generation)
 	if err != nil {
 		return unavailable("move the checkpoint", err)
 	}
 	if tag.RowsAffected() != 1 {
-		return fmt.Errorf("%w: the checkpoint of %s is no longer at %d", ErrLost, l.projection, step.from)
+		return fmt.Errorf("%w: the checkpoint of %s is no longer at %d, or its rows were rebuilt", ErrLost, l.projection, step.from)
 	}
 	if err := work(ctx, postgresTx{transaction, l.members}); err != nil {
 		return err
 	}
 	return unavailable("commit a page", transaction.Commit(ctx))
 }
+
+// The tables of the projections. A rebuild writes to others with the same columns.
+const (
+	aggregatesTable  = "reputation_aggregates"
+	collectionsTable = "reputation_collections"
+	cohortsTable     = "reputation_task_cohorts"
+	membersTable     = "reputation_cohort_members"
+)
 
 // postgresTx reads and writes one page, with one statement for each table and one
 // round trip for each call.
@@ -300,8 +310,8 @@ func scanCollections(rows pgx.Rows, collections map[string]*reputation.Collectio
 
 func (t postgresTx) saveAgents(ctx context.Context, changes agentChanges) error {
 	var batch pgx.Batch
-	queueAgents(&batch, changes.agents)
-	queueCollections(&batch, changes.collections)
+	queueAgents(&batch, aggregatesTable, changes.agents)
+	queueCollections(&batch, collectionsTable, changes.collections)
 	queueFailures(&batch, changes.failures)
 	if batch.Len() == 0 {
 		return nil
@@ -309,7 +319,7 @@ func (t postgresTx) saveAgents(ctx context.Context, changes agentChanges) error 
 	return unavailable("save aggregates", t.tx.SendBatch(ctx, &batch).Close())
 }
 
-func queueAgents(batch *pgx.Batch, agents []changedAgent) {
+func queueAgents(batch *pgx.Batch, table string, agents []changedAgent) {
 	if len(agents) == 0 {
 		return
 	}
@@ -323,7 +333,7 @@ func queueAgents(batch *pgx.Batch, agents []changedAgent) {
 		nfts[i], states[i], positions[i] = c.nft, string(c.agent.Aggregate.State), c.position
 	}
 	batch.Queue(`
-		INSERT INTO reputation_aggregates (nft_id, state, aggregate, folded, position)
+		INSERT INTO `+table+` (nft_id, state, aggregate, folded, position)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::json[], $5::bigint[])
 		ON CONFLICT (nft_id) DO UPDATE SET
 			state = excluded.state, aggregate = excluded.aggregate, folded = excluded.folded,
@@ -331,7 +341,7 @@ func queueAgents(batch *pgx.Batch, agents []changedAgent) {
 		nfts, states, aggregates, folded, positions)
 }
 
-func queueCollections(batch *pgx.Batch, collections map[string]*reputation.Collection) {
+func queueCollections(batch *pgx.Batch, table string, collections map[string]*reputation.Collection) {
 	if len(collections) == 0 {
 		return
 	}
@@ -344,7 +354,7 @@ func queueCollections(batch *pgx.Batch, collections map[string]*reputation.Colle
 		scores, members = append(scores, c.Scores), append(members, c.Members)
 	}
 	batch.Queue(`
-		INSERT INTO reputation_collections (collection_id, sum, squares, scores, members)
+		INSERT INTO `+table+` (collection_id, sum, squares, scores, members)
 		SELECT * FROM unnest($1::text[], $2::float8[], $3::float8[], $4::bigint[], $5::bigint[])
 		ON CONFLICT (collection_id) DO UPDATE SET
 			sum = excluded.sum, squares = excluded.squares, scores = excluded.scores, members = excluded.members`,
@@ -422,11 +432,9 @@ func scanCohorts(rows pgx.Rows, loaded map[string]*reputation.Cohorts) error {
 
 func (t postgresTx) saveCohorts(ctx context.Context, changes cohortChanges) error {
 	var batch pgx.Batch
-	queueMembers(&batch, changes.members)
-	if len(changes.cleared) > 0 {
-		batch.Queue(`DELETE FROM reputation_task_cohorts WHERE nft_id = ANY ($1)`, changes.cleared)
-	}
-	queueCohorts(&batch, changes.cohorts)
+	queueMembers(&batch, membersTable, changes.members)
+	queueCleared(&batch, cohortsTable, changes.cleared)
+	queueCohorts(&batch, cohortsTable, changes.cohorts)
 	queueFailures(&batch, changes.failures)
 	if batch.Len() == 0 {
 		return nil
@@ -434,7 +442,7 @@ func (t postgresTx) saveCohorts(ctx context.Context, changes cohortChanges) erro
 	return unavailable("save cohorts", t.tx.SendBatch(ctx, &batch).Close())
 }
 
-func queueMembers(batch *pgx.Batch, members map[string]string) {
+func queueMembers(batch *pgx.Batch, table string, members map[string]string) {
 	if len(members) == 0 {
 		return
 	}
@@ -443,11 +451,17 @@ func queueMembers(batch *pgx.Batch, members map[string]string) {
 		nfts, collections = append(nfts, nft), append(collections, collection)
 	}
 	batch.Queue(`
-		INSERT INTO reputation_cohort_members (nft_id, collection_id)
+		INSERT INTO `+table+` (nft_id, collection_id)
 		SELECT * FROM unnest($1::text[], $2::text[])`, nfts, collections)
 }
 
-func queueCohorts(batch *pgx.Batch, cohorts []changedCohort) {
+func queueCleared(batch *pgx.Batch, table string, nfts []string) {
+	if len(nfts) > 0 {
+		batch.Queue(`DELETE FROM `+table+` WHERE nft_id = ANY ($1)`, nfts)
+	}
+}
+
+func queueCohorts(batch *pgx.Batch, table string, cohorts []changedCohort) {
 	if len(cohorts) == 0 {
 		return
 	}
@@ -464,7 +478,7 @@ func queueCohorts(batch *pgx.Batch, cohorts []changedCohort) {
 		samples[i], observed[i], positions[i] = c.cohort.SampleCount, c.cohort.LastUpdated.String(), c.position
 	}
 	batch.Queue(`
-		INSERT INTO reputation_task_cohorts
+		INSERT INTO `+table+`
 			(nft_id, model_id, task_type, cohort, score, samples, observed_at, position)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::float8[], $6::bigint[], $7::text[], $8::bigint[])
 		ON CONFLICT (nft_id, model_id, task_type) DO UPDATE SET

@@ -1,0 +1,613 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"dixie/eventstore"
+	"dixie/reputation"
+)
+
+const (
+	// rebuildSettings make PostgreSQL end the session of a rebuild that is paused or
+	// cut off, and with the session its locks.
+	rebuildSettings = `
+		SET idle_session_timeout = '60s';
+		SET idle_in_transaction_session_timeout = '60s';
+		SET statement_timeout = 0;
+		SET lock_timeout = '10s';
+		SET plan_cache_mode = force_custom_plan`
+
+	// tellInterval is how often the position of a rebuild is written.
+	tellInterval = time.Second
+
+	// A rebuild catches up with the log until it is so few events behind, in at most
+	// so many rounds: what is left is folded while the live projector waits.
+	fewEvents  = 200
+	mostRounds = 10
+
+	// checkpointWait is how long the swap waits for the page that the live projector
+	// is writing. Nobody else waits meanwhile.
+	checkpointWait = 5 * time.Second
+
+	// The swap waits for its tables from leastLockWait to mostLockWait, and those who
+	// want to read them wait behind it. It must give up before any of them has waited
+	// for PostgreSQL's deadlock_timeout, or a reader of two tables could be the one
+	// that is cancelled.
+	leastLockWait = 50 * time.Millisecond
+	mostLockWait  = 500 * time.Millisecond
+
+	// mostBackoff is the longest pause between attempts to swap.
+	mostBackoff = 2 * time.Second
+
+	// abandonTimeout bounds the clearing up after a failure.
+	abandonTimeout = 10 * time.Second
+)
+
+// RebuildConfig says what to rebuild.
+type RebuildConfig struct {
+	Projections []string // all when empty
+	Params      reputation.Params
+	// Progress is told how many events have been folded and how many there are; it
+	// may be nil. The second grows while events are appended.
+	Progress func(done, head int64)
+	Logger   *slog.Logger // slog.Default() when nil
+	// Holder is shown to whoever asks who rebuilds; empty is this host and process.
+	Holder string
+
+	hook func(stage string) error // of tests
+}
+
+// Rebuilt is a projection that was rebuilt.
+type Rebuilt struct {
+	Projection string
+	Position   int64 // of the last event in it
+	NFTs       int64 // that have rows
+	SetAside   int64 // events
+}
+
+// RebuildingError says that another rebuild of a projection is running.
+type RebuildingError struct {
+	Rebuilding
+}
+
+func (e *RebuildingError) Error() string {
+	if e.Holder == "" {
+		return fmt.Sprintf("projection %s is being rebuilt by another process", e.Projection)
+	}
+	return fmt.Sprintf("projection %s is being rebuilt by %s since %s, which is at %d of %d events",
+		e.Projection, e.Holder, e.StartedAt.UTC().Format(time.RFC3339), e.Position, e.Head)
+}
+
+// errDrifted says that a live table got an index or lost a column while it was
+// being rebuilt.
+var errDrifted = errors.New("a live table was altered")
+
+// Rebuild folds the log anew into tables beside the live ones and puts them in
+// their place, all projections that are asked for at once. Reads, appends and live
+// projectors go on, of this process and of others: readers wait for the moment of
+// the swap, and the projectors begin a new term after it, with the new version
+// if that has changed. A rebuild does not need a projector.
+//
+// The error is a [*RebuildingError] while another one rebuilds, and an
+// [*ObstacleError] if the swap would break what others have attached to a table.
+// Readers that hold a table for long delay the swap until ctx ends. After any
+// error, and when the process is killed, live rows are what they were; what is
+// left of the tables beside them is removed at once or by the next rebuild.
+//
+// Memory is bounded by the number of agents, not of events.
+func (p *Postgres) Rebuild(ctx context.Context, config RebuildConfig) ([]Rebuilt, error) {
+	r, err := p.newRebuild(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	done, err := r.run(ctx)
+	if err != nil {
+		r.abandon(ctx, p)
+		return nil, err
+	}
+	for _, one := range done {
+		p.progress.report(one.Projection, one.Position)
+	}
+	return done, nil
+}
+
+// rebuild is a run of [Postgres.Rebuild]. All is written through the connection
+// that holds the locks: whoever loses the locks has lost the means to write.
+type rebuild struct {
+	RebuildConfig
+	conn    *pgx.Conn
+	log     *logReader
+	shadows []shadow
+	pairs   map[string]pair // by name of the live table
+	tables  []pair          // in the order in which they are locked
+	schema  string          // of the live failures
+
+	at, head int64     // folded, and of the log as it was read last
+	told     time.Time // when at was written last
+	swapping bool      // in the transaction of the swap
+}
+
+func (p *Postgres) newRebuild(ctx context.Context, config RebuildConfig) (*rebuild, error) {
+	r := &rebuild{RebuildConfig: config.complete(), pairs: map[string]pair{}}
+	for _, name := range r.Projections {
+		if !slices.Contains(Names, name) {
+			return nil, fmt.Errorf("there is no projection %q", name)
+		}
+		r.shadows = append(r.shadows, newShadow(name, r.Params))
+	}
+	var err error
+	if r.conn, err = p.claim(ctx, r.RebuildConfig); err != nil {
+		return nil, err
+	}
+	reader, err := p.pool.Acquire(ctx)
+	if err != nil {
+		r.close()
+		return nil, unavailable("connect", err)
+	}
+	if r.log, err = newLogReader(ctx, reader.Hijack()); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (c RebuildConfig) complete() RebuildConfig {
+	c.Projections = slices.Compact(slices.Sorted(slices.Values(c.Projections)))
+	if len(c.Projections) == 0 {
+		c.Projections = Names
+	}
+	if c.Progress == nil {
+		c.Progress = func(int64, int64) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Holder == "" {
+		host, _ := os.Hostname()
+		c.Holder = fmt.Sprintf("%s, process %d", host, os.Getpid())
+	}
+	if c.hook == nil {
+		c.hook = func(string) error { return nil }
+	}
+	return c
+}
+
+func (r *rebuild) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = r.conn.Close(ctx)
+	if r.log != nil {
+		_ = r.log.conn.Close(ctx)
+	}
+}
+
+func (r *rebuild) run(ctx context.Context) ([]Rebuilt, error) {
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		if err := r.foldAll(ctx); err != nil {
+			return nil, err
+		}
+		// A long log grows while it is folded, and folding is cheaper than saving.
+		if head, err := r.log.head(ctx); err != nil || head-r.at < rangeEvents {
+			if err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	if err := r.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.hook("loaded"); err != nil {
+		return nil, err
+	}
+	return r.finish(ctx)
+}
+
+// prepare clears what a killed rebuild has left, and finds out what would be in
+// the way before the work and not after it.
+func (r *rebuild) prepare(ctx context.Context) error {
+	failures, err := findPair(ctx, r.conn, failuresTable)
+	if err != nil {
+		return err
+	}
+	r.schema = failures.schema
+	for _, s := range r.shadows {
+		for _, name := range s.live() {
+			p, err := findPair(ctx, r.conn, name)
+			if err != nil {
+				return err
+			}
+			r.pairs[name], r.tables = p, append(r.tables, p)
+			if err := p.check(ctx, r.conn); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.clear(ctx, r.conn); err != nil {
+		return err
+	}
+	for _, s := range r.shadows {
+		_, err := r.conn.Exec(ctx, `CREATE TABLE `+s.setAside().collecting(r.schema).Sanitize()+
+			` (LIKE `+failures.live()+` INCLUDING DEFAULTS)`)
+		if err != nil {
+			return unavailable("make a table for failures", err)
+		}
+	}
+	return r.rehearse(ctx)
+}
+
+// rehearse makes the shadows and drops them again.
+func (r *rebuild) rehearse(ctx context.Context) error {
+	return r.transact(ctx, func(tx pgx.Tx) error {
+		for _, p := range r.tables {
+			if err := p.create(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return errRollback
+	})
+}
+
+// clear drops the tables of a rebuild.
+func (r *rebuild) clear(ctx context.Context, conn *pgx.Conn) error {
+	statements := ""
+	for _, p := range r.tables {
+		statements += "DROP TABLE IF EXISTS " + p.shadow() + ";"
+	}
+	for _, s := range r.shadows {
+		statements += "DROP TABLE IF EXISTS " + s.setAside().collecting(r.schema).Sanitize() + ";"
+	}
+	_, err := conn.PgConn().Exec(ctx, statements).ReadAll()
+	return unavailable("clear what a rebuild left", err)
+}
+
+func (r *rebuild) beside(live string) string { return r.pairs[live].shadow() }
+
+// errRollback ends a transaction whose work is not wanted.
+var errRollback = errors.New("rollback")
+
+// transact runs work in a transaction, which it commits even if ctx ends then:
+// nobody could tell whether it was.
+func (r *rebuild) transact(ctx context.Context, work func(tx pgx.Tx) error) error {
+	tx, err := r.conn.Begin(ctx)
+	if err != nil {
+		return unavailable("begin", err)
+	}
+	if err := work(tx); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+		if errors.Is(err, errRollback) {
+			return nil
+		}
+		return err
+	}
+	return unavailable("commit", tx.Commit(context.WithoutCancel(ctx)))
+}
+
+// foldAll folds up to the head of the log.
+func (r *rebuild) foldAll(ctx context.Context) error {
+	head, err := r.log.head(ctx)
+	if err != nil {
+		return err
+	}
+	r.head = head
+	err = r.log.each(ctx, r.at, head,
+		func(events []eventstore.PageEvent) error { return r.fold(ctx, events) },
+		func() error { return r.tell(ctx) })
+	if err == nil && r.at < head {
+		err = fmt.Errorf("%w: position %d is missing", eventstore.ErrGap, r.at+1)
+	}
+	return err
+}
+
+func (r *rebuild) fold(ctx context.Context, events []eventstore.PageEvent) error {
+	for i := range events {
+		if events[i].Position != r.at+1 {
+			return fmt.Errorf("%w: expected position %d, found %d", eventstore.ErrGap, r.at+1, events[i].Position)
+		}
+		r.at++
+	}
+	var others sync.WaitGroup
+	for _, s := range r.shadows[1:] {
+		others.Go(func() { foldEvents(s, events) })
+	}
+	foldEvents(r.shadows[0], events)
+	others.Wait()
+	r.Progress(r.at, r.head)
+	if err := r.spill(ctx); err != nil {
+		return err
+	}
+	return r.tell(ctx)
+}
+
+func foldEvents(s shadow, events []eventstore.PageEvent) {
+	for i := range events {
+		s.fold(&events[i])
+	}
+}
+
+// spill saves failures when there are many. Not during the swap, whose transaction
+// may be rolled back.
+func (r *rebuild) spill(ctx context.Context) error {
+	for _, s := range r.shadows {
+		a := s.setAside()
+		if len(a.pending) < maxPending || r.swapping {
+			continue
+		}
+		if err := a.save(ctx, r.conn, r.schema); err != nil {
+			return err
+		}
+		a.drop()
+	}
+	return nil
+}
+
+// tell writes how far the rebuild is. It also keeps the session from being idle.
+func (r *rebuild) tell(ctx context.Context) error {
+	if time.Since(r.told) < tellInterval || r.swapping {
+		return nil
+	}
+	r.told = time.Now()
+	_, err := r.conn.Exec(ctx, `
+		UPDATE projection_rebuilds SET position = $2, head = $3, updated_at = now() WHERE projection = ANY ($1)`,
+		r.Projections, r.at, r.head)
+	return unavailable("write the rebuild's progress", err)
+}
+
+// load makes the shadow tables and fills them, all in one transaction.
+func (r *rebuild) load(ctx context.Context) error {
+	err := r.transact(ctx, func(tx pgx.Tx) error {
+		for _, p := range r.tables {
+			if err := p.create(ctx, tx); err != nil {
+				return err
+			}
+		}
+		for _, s := range r.shadows {
+			if err := s.load(ctx, r.conn, r.beside); err != nil {
+				return err
+			}
+		}
+		for _, p := range r.tables {
+			if err := p.finish(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return r.saveFailures(ctx)
+	})
+	if err == nil {
+		r.saved()
+	}
+	return err
+}
+
+func (r *rebuild) saveFailures(ctx context.Context) error {
+	for _, s := range r.shadows {
+		if err := s.setAside().save(ctx, r.conn, r.schema); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// saved notes that all is written that has been folded.
+func (r *rebuild) saved() {
+	for _, s := range r.shadows {
+		s.setAside().drop()
+		s.saved(r.at)
+	}
+}
+
+func (r *rebuild) save(ctx context.Context, tx pgx.Tx) error {
+	for _, s := range r.shadows {
+		if err := s.save(ctx, tx, r.beside); err != nil {
+			return err
+		}
+	}
+	return r.saveFailures(ctx)
+}
+
+// finish catches up with the log and swaps, again and again while the tables
+// cannot be locked.
+func (r *rebuild) finish(ctx context.Context) ([]Rebuilt, error) {
+	most, err := r.mostWait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wait := leastLockWait
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, mostBackoff) {
+		if err := r.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		err := r.swap(ctx, wait)
+		if err == nil {
+			return r.rebuilt(), nil
+		}
+		if err := r.retry(ctx, err); err != nil {
+			return nil, err
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		wait = min(wait*3/2, most)
+	}
+}
+
+// mostWait is how long a lock may be waited for.
+func (r *rebuild) mostWait(ctx context.Context) (time.Duration, error) {
+	var deadlock int64 // milliseconds
+	err := r.conn.QueryRow(ctx, `SELECT setting::bigint FROM pg_settings WHERE name = 'deadlock_timeout'`).Scan(&deadlock)
+	wait := min(mostLockWait, time.Duration(deadlock)*time.Millisecond/2)
+	return max(wait, leastLockWait), unavailable("read a setting", err)
+}
+
+// retry is nil when another attempt to swap can help.
+func (r *rebuild) retry(ctx context.Context, err error) error {
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.Is(err, errDrifted):
+		r.Logger.WarnContext(ctx, "a table was altered while it was rebuilt, following")
+		return r.transact(ctx, func(tx pgx.Tx) error { return r.follow(ctx, tx) })
+	case !errors.As(err, &pgErr):
+		return err
+	}
+	switch pgErr.Code {
+	case "55P03", "40P01": // lock_not_available, deadlock_detected
+	default:
+		return err
+	}
+	who, unknown := holders(ctx, r.conn, r.tables)
+	if unknown != nil {
+		who = "nobody any more"
+	}
+	r.Logger.WarnContext(ctx, "the rebuilt tables are ready and wait to be swapped", "held_by", who)
+	return nil
+}
+
+// follow makes indexes that the live tables have got meanwhile.
+func (r *rebuild) follow(ctx context.Context, tx pgx.Tx) error {
+	for _, p := range r.tables {
+		same, err := p.sameColumns(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if !same {
+			return fmt.Errorf("%w: the columns of %s have changed since the rebuild began; start it again", errDrifted, p.name)
+		}
+		if err := p.finish(ctx, tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// catchUp folds and saves what was appended meanwhile, until little is left.
+func (r *rebuild) catchUp(ctx context.Context) error {
+	for range mostRounds {
+		if err := r.foldAll(ctx); err != nil {
+			return err
+		}
+		err := r.transact(ctx, func(tx pgx.Tx) error { return r.save(ctx, tx) })
+		if err != nil {
+			return err
+		}
+		r.saved()
+		if head, err := r.log.head(ctx); err != nil || head-r.at <= fewEvents {
+			return err
+		}
+	}
+	return nil
+}
+
+// swap is the one short transaction in which the shadows become live. The
+// checkpoints come first, as for a projector's page: a projector waits there, and
+// then finds that its rows were rebuilt.
+func (r *rebuild) swap(ctx context.Context, wait time.Duration) error {
+	r.swapping = true
+	defer func() { r.swapping = false }()
+	err := r.transact(ctx, func(tx pgx.Tx) error {
+		if err := r.lockCheckpoints(ctx, tx); err != nil {
+			return err
+		}
+		if err := r.foldAll(ctx); err != nil {
+			return err
+		}
+		if err := r.save(ctx, tx); err != nil {
+			return err
+		}
+		for _, s := range r.shadows {
+			if err := s.setAside().merge(ctx, tx, r.schema); err != nil {
+				return err
+			}
+		}
+		if err := r.moveCheckpoints(ctx, tx); err != nil {
+			return err
+		}
+		return r.replace(ctx, tx, wait)
+	})
+	if err == nil {
+		r.saved()
+	}
+	return err
+}
+
+func (r *rebuild) lockCheckpoints(ctx context.Context, tx pgx.Tx) error {
+	if err := limitLockWait(ctx, tx, checkpointWait); err != nil {
+		return err
+	}
+	var batch pgx.Batch
+	batch.Queue(`
+		INSERT INTO projection_checkpoints (projection, version)
+		SELECT name, $2 FROM unnest($1::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING`, r.Projections, r.Params.Version())
+	batch.Queue(`SELECT FROM projection_checkpoints WHERE projection = ANY ($1) ORDER BY projection FOR UPDATE`, r.Projections)
+	return unavailable("lock the checkpoints", tx.SendBatch(ctx, &batch).Close())
+}
+
+func (r *rebuild) moveCheckpoints(ctx context.Context, tx pgx.Tx) error {
+	var batch pgx.Batch
+	batch.Queue(`
+		UPDATE projection_checkpoints
+		   SET version = $2, position = $3, event_created_at = (SELECT created_at FROM reputation_events WHERE position = $3),
+		       generation = generation + 1, updated_at = now()
+		 WHERE projection = ANY ($1)`, r.Projections, r.Params.Version(), r.at)
+	batch.Queue(`DELETE FROM projection_rebuilds WHERE projection = ANY ($1)`, r.Projections)
+	return unavailable("move the checkpoints", tx.SendBatch(ctx, &batch).Close())
+}
+
+// replace puts the shadows in the place of the live tables. From the lock to the
+// commit nobody can read them.
+func (r *rebuild) replace(ctx context.Context, tx pgx.Tx, wait time.Duration) error {
+	if err := limitLockWait(ctx, tx, wait); err != nil {
+		return err
+	}
+	lock := "LOCK TABLE "
+	for i, p := range r.tables {
+		if i > 0 {
+			lock += ", "
+		}
+		lock += p.live()
+	}
+	if _, err := tx.Exec(ctx, lock+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+		return unavailable("lock the tables", err)
+	}
+	var statements []string
+	for _, p := range r.tables {
+		swapped, err := p.swapped(ctx, tx)
+		if err != nil {
+			return err
+		}
+		statements = append(statements, swapped...)
+	}
+	for _, s := range r.shadows {
+		statements = append(statements, "DROP TABLE "+s.setAside().collecting(r.schema).Sanitize())
+	}
+	if err := runAll(ctx, tx, statements); err != nil {
+		return err
+	}
+	return r.hook("swapped")
+}
+
+func (r *rebuild) rebuilt() []Rebuilt {
+	done := make([]Rebuilt, len(r.shadows))
+	for i, s := range r.shadows {
+		done[i] = Rebuilt{Projection: r.Projections[i], Position: r.at, NFTs: s.nfts(), SetAside: s.setAside().count}
+	}
+	return done
+}

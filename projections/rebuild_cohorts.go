@@ -1,0 +1,325 @@
+package projections
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"dixie/eventstore"
+	"dixie/reputation"
+)
+
+// cohortShadow is the cohorts projection in memory. The fold needs only the cohort
+// that an event counts for, so that cohorts need not be maps.
+type cohortShadow struct {
+	aside
+	params reputation.Params
+	names  *names
+
+	index map[string]int32 // of rows, by NFT
+	rows  chunked[memberRow]
+	keys  cohortKeys
+	rare  map[rareCohort]reputation.Timestamp // spelled so that they have no compact form
+
+	scratch map[reputation.CohortKey]reputation.TaskCohort
+	changed changes
+	joined  []int32            // rows that are new since they were saved
+	cleared map[int32]struct{} // rows that were reset since they were saved
+}
+
+type memberRow struct {
+	nft, collection string
+	position        int64 // of the last event that changed a cohort
+	cohorts         []cohortRow
+}
+
+// cohortRow is a cohort. Those of an NFT are sorted by key.
+type cohortRow struct {
+	key       int32 // in cohortKeys
+	score     float64
+	samples   int64
+	updatedAt uint64 // compact, or rareTime
+	position  int64  // of the last event in it
+}
+
+type rareCohort struct{ row, key int32 }
+
+func newCohortShadow(params reputation.Params) *cohortShadow {
+	return &cohortShadow{
+		aside: aside{projection: Cohorts}, params: params, names: newNames(),
+		index: map[string]int32{}, keys: cohortKeys{numbers: map[reputation.CohortKey]int32{}},
+		rare:    map[rareCohort]reputation.Timestamp{},
+		scratch: map[reputation.CohortKey]reputation.TaskCohort{}, cleared: map[int32]struct{}{},
+	}
+}
+
+func (s *cohortShadow) live() []string { return []string{cohortsTable, membersTable} }
+func (s *cohortShadow) nfts() int64    { return int64(s.rows.length) }
+
+// fold folds one event.
+func (s *cohortShadow) fold(e *eventstore.PageEvent) {
+	if e.Err != nil {
+		s.set(e, e.Err)
+		return
+	}
+	i, known := s.index[e.NFT]
+	if !known {
+		i = noRow
+	}
+	key, _, counts := reputation.CohortOf(&e.Event)
+	var cohorts reputation.Cohorts
+	if known {
+		cohorts.CollectionID = s.rows.at(i).collection
+	}
+	if counts {
+		clear(s.scratch)
+		s.fill(i, key)
+		cohorts.ByKey = s.scratch
+	}
+	if err := s.params.FoldCohorts(&cohorts, e.NFT, &e.Event); err != nil {
+		s.set(e, err)
+		return
+	}
+	if !known {
+		i = s.add(e.NFT, cohorts.CollectionID)
+	}
+	if cohorts.Cleared {
+		s.clear(i, e.Position)
+	}
+	if cohort, ok := cohorts.ByKey[key]; ok && counts {
+		s.put(i, &cohort, e.Position)
+	}
+}
+
+func (s *cohortShadow) add(nft, collection string) int32 {
+	nft = strings.Clone(nft) // it is part of an event
+	i := s.rows.add(memberRow{nft: nft, collection: s.names.share(collection)})
+	s.index[nft] = i
+	if s.changed.loaded {
+		s.joined = append(s.joined, i)
+	}
+	return i
+}
+
+// fill puts a cohort that is known into the scratch.
+func (s *cohortShadow) fill(i int32, key reputation.CohortKey) {
+	number, known := s.keys.numbers[key]
+	if i == noRow || !known {
+		return
+	}
+	row := s.rows.at(i)
+	if n, found := row.find(number); found {
+		s.scratch[key] = s.cohort(i, &row.cohorts[n], new(strings.Builder))
+	}
+}
+
+func (r *memberRow) find(key int32) (n int, found bool) {
+	return slices.BinarySearchFunc(r.cohorts, key, func(c cohortRow, key int32) int { return cmp.Compare(c.key, key) })
+}
+
+// cohort is what a row stands for.
+func (s *cohortShadow) cohort(i int32, row *cohortRow, texts *strings.Builder) reputation.TaskCohort {
+	key, score := s.keys.all[row.key].CohortKey, row.score
+	cohort := reputation.TaskCohort{ModelID: key.Model, TaskType: key.Task, PersonalScore: &score, SampleCount: row.samples}
+	if row.updatedAt == rareTime {
+		cohort.LastUpdated = s.rare[rareCohort{i, row.key}]
+	} else {
+		cohort.LastUpdated = reputation.ExpandTimestamp(row.updatedAt, texts)
+	}
+	return cohort
+}
+
+// put keeps a cohort.
+func (s *cohortShadow) put(i int32, cohort *reputation.TaskCohort, position int64) {
+	row := s.rows.at(i)
+	s.changed.note(i, row.position)
+	row.position = position
+	number := s.keys.number(cohort.Key())
+	n, found := row.find(number)
+	if !found {
+		s.keys.all[number].rows++
+		if len(row.cohorts) == cap(row.cohorts) {
+			row.cohorts = grown(row.cohorts)
+		}
+		row.cohorts = slices.Insert(row.cohorts, n, cohortRow{key: number})
+	}
+	c := &row.cohorts[n]
+	c.score, c.samples, c.position = *cohort.PersonalScore, cohort.SampleCount, position
+	s.keepTime(i, c, cohort.LastUpdated)
+}
+
+// grown has room for a few more: append would double it.
+func grown(cohorts []cohortRow) []cohortRow {
+	more := make([]cohortRow, len(cohorts), len(cohorts)+max(2, len(cohorts)/4))
+	copy(more, cohorts)
+	return more
+}
+
+func (s *cohortShadow) keepTime(i int32, c *cohortRow, at reputation.Timestamp) {
+	form, ok := at.Compact()
+	if c.updatedAt == rareTime {
+		delete(s.rare, rareCohort{i, c.key})
+	}
+	c.updatedAt = form
+	if !ok {
+		c.updatedAt = rareTime
+		s.rare[rareCohort{i, c.key}] = at
+	}
+}
+
+// clear drops the cohorts of an NFT.
+func (s *cohortShadow) clear(i int32, position int64) {
+	row := s.rows.at(i)
+	s.changed.note(i, row.position)
+	row.position = position
+	for n := range row.cohorts {
+		c := &row.cohorts[n]
+		if c.updatedAt == rareTime {
+			delete(s.rare, rareCohort{i, c.key})
+		}
+		s.keys.drop(c.key)
+	}
+	row.cohorts = nil
+	if s.changed.loaded {
+		s.cleared[i] = struct{}{}
+	}
+}
+
+// cohortKeys numbers the keys that cohorts have.
+type cohortKeys struct {
+	numbers map[reputation.CohortKey]int32
+	all     []numberedKey
+	free    []int32 // numbers that no cohort has any more
+}
+
+type numberedKey struct {
+	reputation.CohortKey
+	rows int64 // that have it
+}
+
+func (k *cohortKeys) number(key reputation.CohortKey) int32 {
+	number, known := k.numbers[key]
+	if known {
+		return number
+	}
+	// They may be parts of an event.
+	key = reputation.CohortKey{Model: strings.Clone(key.Model), Task: reputation.TaskType(strings.Clone(string(key.Task)))}
+	if last := len(k.free) - 1; last >= 0 {
+		number, k.free = k.free[last], k.free[:last]
+	} else {
+		number = int32(len(k.all))
+		k.all = append(k.all, numberedKey{})
+	}
+	k.all[number] = numberedKey{CohortKey: key}
+	k.numbers[key] = number
+	return number
+}
+
+// drop notes that a cohort has a key no more.
+func (k *cohortKeys) drop(number int32) {
+	key := &k.all[number]
+	if key.rows--; key.rows == 0 {
+		delete(k.numbers, key.CohortKey)
+		*key = numberedKey{}
+		k.free = append(k.free, number)
+	}
+}
+
+func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(string) string) error {
+	if err := s.loadMembers(ctx, conn, beside(membersTable)); err != nil {
+		return err
+	}
+	var texts strings.Builder
+	i, n := int32(0), 0
+	columns := "nft_id, model_id, task_type, cohort, score, samples, observed_at, position"
+	return copyRows(ctx, conn, beside(cohortsTable), columns, func(w *copyWriter) bool {
+		for int(i) < s.rows.length && n == len(s.rows.at(i).cohorts) {
+			i, n = i+1, 0
+		}
+		if int(i) == s.rows.length {
+			return false
+		}
+		texts.Reset()
+		row := s.rows.at(i)
+		s.tuple(w, row, s.cohort(i, &row.cohorts[n], &texts), row.cohorts[n].position)
+		n++
+		return true
+	})
+}
+
+func (s *cohortShadow) tuple(w *copyWriter, row *memberRow, cohort reputation.TaskCohort, position int64) {
+	w.tuple(8)
+	w.text(row.nft)
+	w.text(cohort.ModelID)
+	w.text(string(cohort.TaskType))
+	w.value(func(dst []byte) []byte { return cohort.AppendJSON(append(dst, jsonbVersion)) })
+	w.double(*cohort.PersonalScore)
+	w.bigint(cohort.SampleCount)
+	w.text(cohort.LastUpdated.String())
+	w.bigint(position)
+}
+
+func (s *cohortShadow) loadMembers(ctx context.Context, conn *pgx.Conn, table string) error {
+	i := int32(-1)
+	return copyRows(ctx, conn, table, "nft_id, collection_id", func(w *copyWriter) bool {
+		if i++; int(i) == s.rows.length {
+			return false
+		}
+		w.tuple(2)
+		w.text(s.rows.at(i).nft)
+		w.text(s.rows.at(i).collection)
+		return true
+	})
+}
+
+// save writes what has changed since the last call of saved.
+func (s *cohortShadow) save(ctx context.Context, tx pgx.Tx, beside func(string) string) error {
+	members := map[string]string{}
+	for _, i := range s.joined {
+		members[s.rows.at(i).nft] = s.rows.at(i).collection
+	}
+	var cleared []string
+	for i := range s.cleared {
+		cleared = append(cleared, s.rows.at(i).nft)
+	}
+	var batch pgx.Batch
+	queueMembers(&batch, beside(membersTable), members)
+	queueCleared(&batch, beside(cohortsTable), cleared)
+	slices.Sort(s.changed.rows)
+	for part := range slices.Chunk(s.changed.rows, saveRows) {
+		queueCohorts(&batch, beside(cohortsTable), s.changedCohorts(part))
+		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return unavailable("save cohorts", err)
+		}
+		batch = pgx.Batch{}
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	return unavailable("save cohorts", tx.SendBatch(ctx, &batch).Close())
+}
+
+// changedCohorts are the cohorts of rows that are not yet as they were saved.
+func (s *cohortShadow) changedCohorts(rows []int32) []changedCohort {
+	var changed []changedCohort
+	for _, i := range rows {
+		row := s.rows.at(i)
+		for n := range row.cohorts {
+			if c := &row.cohorts[n]; c.position > s.changed.since {
+				changed = append(changed, changedCohort{
+					nft: row.nft, cohort: s.cohort(i, c, new(strings.Builder)), position: c.position,
+				})
+			}
+		}
+	}
+	return changed
+}
+
+func (s *cohortShadow) saved(position int64) {
+	s.changed.clear(position)
+	s.joined = nil
+	clear(s.cleared)
+}

@@ -1,0 +1,84 @@
+package projections
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// copyChunk is about how many bytes of rows are made at once.
+const copyChunk = 32 << 10
+
+// copyRows loads rows into a table that the same transaction has made. next
+// writes one row, and answers false after the last. Rows are frozen: they need no
+// vacuum later, and a transaction with an older snapshot that comes to the table
+// after the swap does not find it empty.
+func copyRows(ctx context.Context, conn *pgx.Conn, table, columns string, next func(*copyWriter) bool) error {
+	w := &copyWriter{next: next, buf: []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")}
+	_, err := conn.PgConn().CopyFrom(ctx, w, fmt.Sprintf(`COPY %s (%s) FROM STDIN WITH (FORMAT binary, FREEZE)`, table, columns))
+	return unavailable("load "+table, err)
+}
+
+// copyWriter writes rows in the format of binary COPY, as they are read.
+type copyWriter struct {
+	next func(*copyWriter) bool
+	buf  []byte
+	at   int // in buf
+	done bool
+}
+
+// Read implements [io.Reader].
+func (w *copyWriter) Read(p []byte) (int, error) {
+	if w.at == len(w.buf) {
+		if w.done {
+			return 0, io.EOF
+		}
+		w.fill()
+	}
+	n := copy(p, w.buf[w.at:])
+	w.at += n
+	return n, nil
+}
+
+func (w *copyWriter) fill() {
+	w.buf, w.at = w.buf[:0], 0
+	for len(w.buf) < copyChunk {
+		if !w.next(w) {
+			w.done = true
+			w.tuple(-1)
+			return
+		}
+	}
+}
+
+// tuple begins a row.
+func (w *copyWriter) tuple(fields int16) {
+	w.buf = binary.BigEndian.AppendUint16(w.buf, uint16(fields))
+}
+
+// value writes a value that put appends.
+func (w *copyWriter) value(put func(dst []byte) []byte) {
+	start := len(w.buf) + 4
+	w.buf = put(append(w.buf, 0, 0, 0, 0))
+	binary.BigEndian.PutUint32(w.buf[start-4:], uint32(len(w.buf)-start))
+}
+
+func (w *copyWriter) text(s string) {
+	w.buf = binary.BigEndian.AppendUint32(w.buf, uint32(len(s)))
+	w.buf = append(w.buf, s...)
+}
+
+func (w *copyWriter) jsonb(text []byte) {
+	w.value(func(dst []byte) []byte { return append(append(dst, jsonbVersion), text...) })
+}
+
+func (w *copyWriter) bigint(n int64) {
+	w.buf = binary.BigEndian.AppendUint32(w.buf, 8)
+	w.buf = binary.BigEndian.AppendUint64(w.buf, uint64(n))
+}
+
+func (w *copyWriter) double(f float64) { w.bigint(int64(math.Float64bits(f))) }

@@ -1,0 +1,296 @@
+package projections
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"dixie/eventstore"
+	"dixie/reputation"
+)
+
+const (
+	// rangeEvents is how many positions one COPY reads: few enough that its snapshot
+	// does not keep the database from vacuuming for long.
+	rangeEvents = 50_000
+
+	// A batch is sent on when it has as many bytes or events. They bound memory.
+	batchBytes  = 256 << 10
+	batchEvents = 1000
+
+	// maxDecoders keep up with what one COPY sends.
+	maxDecoders = 4
+
+	// beatInterval is how often the fold shows that it is alive while it waits.
+	beatInterval = 500 * time.Millisecond
+
+	// logSettings keep the planner to the primary key: statistics that call the log
+	// short would have it read the whole log for each range.
+	logSettings = `SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET statement_timeout = 0`
+)
+
+// logReader reads the log fast: binary COPY, which costs server and client least,
+// and decoding on all processors. It is not safe for concurrent use.
+type logReader struct {
+	conn *pgx.Conn
+}
+
+func newLogReader(ctx context.Context, conn *pgx.Conn) (*logReader, error) {
+	_, err := conn.Exec(ctx, logSettings)
+	return &logReader{conn}, unavailable("set the reader of the log up", err)
+}
+
+func (l *logReader) head(ctx context.Context) (head int64, err error) {
+	err = l.conn.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM reputation_events`).Scan(&head)
+	return head, unavailable("read the log's head", err)
+}
+
+// each calls fold with the events after one position up to another, some at a time
+// and in order. They are valid until it returns, and whether positions are missing
+// is its to find out. While there are none, beat is called now and then. The error
+// is theirs, or says that the log could not be read, in which case the reader
+// cannot be used any more.
+func (l *logReader) each(
+	ctx context.Context, after, until int64, fold func([]eventstore.PageEvent) error, beat func() error,
+) error {
+	group, ctx := errgroup.WithContext(ctx)
+	decoders := min(runtime.GOMAXPROCS(0), maxDecoders)
+	// As many batches as all stages can be busy with at once.
+	n := 2*decoders + 3
+	p := &logPipeline{free: make(chan *logBatch, n), raw: make(chan *logBatch, n), ordered: make(chan *logBatch, n)}
+	for range n {
+		p.free <- &logBatch{ready: make(chan error, 1)}
+	}
+	group.Go(func() error {
+		defer close(p.raw)
+		defer close(p.ordered)
+		return p.read(ctx, l.conn, after, until)
+	})
+	for range decoders {
+		group.Go(func() error {
+			for batch := range p.raw {
+				batch.ready <- batch.decode()
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return p.fold(fold, beat) })
+	return group.Wait()
+}
+
+// logPipeline has one goroutine that reads, several that decode, and one that
+// folds in the order of reading.
+type logPipeline struct {
+	free, raw, ordered chan *logBatch
+}
+
+func (p *logPipeline) read(ctx context.Context, conn *pgx.Conn, after, until int64) error {
+	for after < until {
+		to := min(after+rangeEvents, until)
+		writer := &tupleWriter{ctx: ctx, pipeline: p, header: copyHeader}
+		_, err := conn.PgConn().CopyTo(ctx, writer, fmt.Sprintf(`
+			COPY (SELECT position, nft_id, event FROM reputation_events WHERE position > %d AND position <= %d ORDER BY position)
+			TO STDOUT (FORMAT binary)`, after, to))
+		if err == nil {
+			err = writer.finish()
+		}
+		if err != nil {
+			return unavailable("read the log", err)
+		}
+		after = to
+	}
+	return nil
+}
+
+func (p *logPipeline) fold(fold func([]eventstore.PageEvent) error, beat func() error) error {
+	ticker := time.NewTicker(beatInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case batch, more := <-p.ordered:
+			if !more {
+				return nil
+			}
+			err := <-batch.ready
+			if err == nil {
+				err = fold(batch.events)
+			}
+			if err != nil {
+				return err
+			}
+			p.free <- batch
+		case <-ticker.C:
+			if err := beat(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// logBatch is a run of events on its way through the pipeline.
+type logBatch struct {
+	tuples []byte // whole ones of a binary COPY
+	events []eventstore.PageEvent
+	ready  chan error // has a value when events are decoded
+}
+
+const (
+	copyHeader   = 19 // bytes before the first tuple of a binary COPY
+	tupleFields  = 3
+	jsonbVersion = 1 // the byte before the text of a jsonb
+)
+
+var errCopyFormat = errors.New("unexpected data of COPY")
+
+// tupleWriter cuts what a COPY sends, in pieces of any size, into batches of whole
+// tuples. It waits while the pipeline is full.
+type tupleWriter struct {
+	ctx      context.Context
+	pipeline *logPipeline
+	header   int // bytes of the header that are still to come
+	batch    *logBatch
+	whole    int // bytes of the batch that are whole tuples
+	count    int
+}
+
+// Write implements [io.Writer].
+func (w *tupleWriter) Write(piece []byte) (int, error) {
+	n := len(piece)
+	skip := min(w.header, n)
+	w.header -= skip
+	if w.batch == nil {
+		batch, err := w.next()
+		if err != nil {
+			return 0, err
+		}
+		w.batch = batch
+	}
+	w.batch.tuples = append(w.batch.tuples, piece[skip:]...)
+	for {
+		length, err := tupleLength(w.batch.tuples[w.whole:])
+		if err != nil {
+			return 0, err
+		}
+		if length == 0 {
+			return n, nil
+		}
+		w.whole += length
+		w.count++
+		if w.whole >= batchBytes || w.count == batchEvents {
+			if err := w.cut(); err != nil {
+				return 0, err
+			}
+		}
+	}
+}
+
+func (w *tupleWriter) next() (*logBatch, error) {
+	select {
+	case batch := <-w.pipeline.free:
+		batch.tuples = batch.tuples[:0]
+		return batch, nil
+	case <-w.ctx.Done():
+		return nil, context.Cause(w.ctx)
+	}
+}
+
+// cut sends the whole tuples on and keeps what follows them.
+func (w *tupleWriter) cut() error {
+	next, err := w.next()
+	if err != nil {
+		return err
+	}
+	next.tuples = append(next.tuples, w.batch.tuples[w.whole:]...)
+	w.send()
+	w.batch = next
+	return nil
+}
+
+// send never waits: there are no more batches than have room.
+func (w *tupleWriter) send() {
+	w.batch.tuples = w.batch.tuples[:w.whole]
+	w.pipeline.ordered <- w.batch
+	w.pipeline.raw <- w.batch
+	w.batch, w.whole, w.count = nil, 0, 0
+}
+
+// finish sends what is left when the COPY has ended: after the tuples there is
+// only a field count of -1.
+func (w *tupleWriter) finish() error {
+	if w.batch == nil || len(w.batch.tuples)-w.whole != 2 {
+		return fmt.Errorf("%w: it ends within a tuple", errCopyFormat)
+	}
+	w.send()
+	return nil
+}
+
+// tupleLength is the length of the first tuple, and 0 when it is not all there or
+// the end of the tuples.
+func tupleLength(b []byte) (int, error) {
+	if len(b) < 2 {
+		return 0, nil
+	}
+	switch int16(binary.BigEndian.Uint16(b)) {
+	case -1:
+		return 0, nil
+	case tupleFields:
+	default:
+		return 0, fmt.Errorf("%w: a tuple of %d fields", errCopyFormat, binary.BigEndian.Uint16(b))
+	}
+	at := 2
+	for range tupleFields {
+		if len(b) < at+4 {
+			return 0, nil
+		}
+		length := int32(binary.BigEndian.Uint32(b[at:]))
+		if length < 0 {
+			return 0, fmt.Errorf("%w: a field is null", errCopyFormat)
+		}
+		at += 4 + int(length)
+	}
+	if len(b) < at {
+		return 0, nil
+	}
+	return at, nil
+}
+
+func (b *logBatch) decode() error {
+	b.events = b.events[:0]
+	for rest := b.tuples; len(rest) > 0; {
+		length, err := tupleLength(rest)
+		if err != nil || length == 0 {
+			return errors.Join(errCopyFormat, err)
+		}
+		b.events = append(b.events, eventstore.PageEvent{})
+		if err := decodeTuple(rest[2:length], &b.events[len(b.events)-1]); err != nil {
+			return err
+		}
+		rest = rest[length:]
+	}
+	return nil
+}
+
+// decodeTuple decodes the fields of a whole tuple: position, nft_id and event. The
+// strings of the event are parts of one copy of the last two.
+func decodeTuple(fields []byte, e *eventstore.PageEvent) error {
+	const position = 4 + 8
+	if len(fields) < position+4 || binary.BigEndian.Uint32(fields) != 8 {
+		return fmt.Errorf("%w: a position that is no bigint", errCopyFormat)
+	}
+	e.Position = int64(binary.BigEndian.Uint64(fields[4:]))
+	nft := int(binary.BigEndian.Uint32(fields[position:]))
+	text := string(fields[position+4:])
+	event := text[nft+4:]
+	if event == "" || event[0] != jsonbVersion {
+		return fmt.Errorf("%w: an event that is no jsonb", errCopyFormat)
+	}
+	e.NFT = text[:nft]
+	e.Event, e.Err = reputation.DecodeText(event[1:])
+	return nil
+}

@@ -1,0 +1,229 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ObstacleError says that a rebuild cannot exchange a table without losing or
+// breaking something that others have attached to it.
+type ObstacleError struct {
+	Table string
+	// Obstacles are descriptions such as "rule _RETURN on view totals".
+	Obstacles []string
+}
+
+func (e *ObstacleError) Error() string {
+	return fmt.Sprintf("a rebuild replaces the table %s, which these would not survive: %s; remove them, and create them again after the rebuild",
+		e.Table, strings.Join(e.Obstacles, "; "))
+}
+
+// A pair is a live table and the one beside it that is to take its place.
+type pair struct {
+	schema, name string
+}
+
+func (p pair) live() string   { return pgx.Identifier{p.schema, p.name}.Sanitize() }
+func (p pair) shadow() string { return pgx.Identifier{p.schema, p.name + "_rebuild"}.Sanitize() }
+
+// findPair finds the table that the live statements mean by a name.
+func findPair(ctx context.Context, conn *pgx.Conn, name string) (pair, error) {
+	p := pair{name: name}
+	err := conn.QueryRow(ctx, `
+		SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1::text::regclass`,
+		name).Scan(&p.schema)
+	return p, unavailable("find the table "+name, err)
+}
+
+// check refuses a table to which something is attached that would not come along.
+// Everything is refused that is not known to.
+func (p pair) check(ctx context.Context, conn *pgx.Conn) error {
+	obstacles, err := texts(ctx, conn, `
+		WITH live AS (SELECT c.*, t.typarray FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype WHERE c.oid = $1::text::regclass)
+		SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid)
+		  FROM live, pg_depend AS d
+		 WHERE (d.refclassid = 'pg_class'::regclass AND d.refobjid = live.oid OR
+		        d.refclassid = 'pg_type'::regclass AND d.refobjid IN (live.reltype, live.typarray))
+		   AND d.deptype <> 'i'
+		   AND d.classid NOT IN ('pg_attrdef'::regclass, 'pg_trigger'::regclass, 'pg_statistic_ext'::regclass)
+		   AND NOT (d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_index WHERE indexrelid = d.objid AND indrelid = live.oid))
+		   AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint WHERE oid = d.objid AND conrelid = live.oid))
+		UNION ALL SELECT 'row security' FROM live WHERE relrowsecurity
+		UNION ALL SELECT 'a replica identity of its own' FROM live WHERE relreplident <> 'd'
+		UNION ALL SELECT 'it inherits from ' || inhparent::regclass FROM live JOIN pg_inherits ON inhrelid = oid`, p.live())
+	if err != nil {
+		return unavailable("look for what depends on "+p.name, err)
+	}
+	if len(obstacles) > 0 {
+		return &ObstacleError{Table: p.name, Obstacles: obstacles}
+	}
+	return nil
+}
+
+// create makes the shadow: the columns of the live table with all that is said of
+// them, its storage parameters, owner and privileges, and no index yet.
+func (p pair) create(ctx context.Context, tx pgx.Tx) error {
+	statements, err := texts(ctx, tx, `
+		SELECT format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES)%s%s', $2::text, $1::text,
+		              ' WITH (' || (SELECT string_agg(format('%I = %L', option_name, option_value), ', ')
+		                              FROM pg_options_to_table(c.reloptions)) || ')',
+		              (SELECT format(' TABLESPACE %I', spcname) FROM pg_tablespace WHERE oid = c.reltablespace))
+		  FROM pg_class AS c WHERE c.oid = $1::text::regclass
+		UNION ALL
+		SELECT format('ALTER TABLE %s OWNER TO %I', $2::text, pg_get_userbyid(c.relowner))
+		  FROM pg_class AS c WHERE c.oid = $1::text::regclass AND pg_get_userbyid(c.relowner) <> current_user`, p.live(), p.shadow())
+	if err != nil {
+		return err
+	}
+	return runAll(ctx, tx, statements)
+}
+
+// mirrored selects the indexes and constraints of the live table ($1) and what
+// makes the like for the shadow ($2) under a name that is free until the swap: as
+// kind, live name, name beside it, and statement. Names of indexes are the
+// schema's, and so each is made of the number of its original.
+const mirrored = `
+	SELECT 'CONSTRAINT' AS kind, conname AS live, 'rebuild_' || oid AS beside,
+	       format('ALTER TABLE %s ADD CONSTRAINT %I %s', $2::text, 'rebuild_' || oid, pg_get_constraintdef(oid)) AS statement
+	  FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype IN ('p', 'u', 'x', 'f')
+	UNION ALL
+	SELECT 'INDEX', c.relname, 'rebuild_' || c.oid,
+	       format('CREATE %sINDEX %I ON %s%s', CASE WHEN i.indisunique THEN 'UNIQUE ' END, 'rebuild_' || c.oid, $2::text,
+	              substr(pg_get_indexdef(c.oid), strpos(pg_get_indexdef(c.oid), ' USING ')))
+	  FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+	 WHERE i.indrelid = $1::text::regclass AND i.indisvalid
+	   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = c.oid AND conrelid = i.indrelid)`
+
+// missing are the statements that make those indexes and constraints of the live
+// table that the shadow does not have yet.
+func (p pair) missing(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	return texts(ctx, tx, `
+		SELECT m.statement FROM (`+mirrored+`) AS m
+		 WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $2::text::regclass AND conname = m.beside)
+		   AND NOT EXISTS (SELECT FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = $2::text::regclass AND relname = m.beside)`,
+		p.live(), p.shadow())
+}
+
+// finish makes the indexes and gathers the statistics of a shadow that is loaded.
+func (p pair) finish(ctx context.Context, tx pgx.Tx) error {
+	statements, err := p.missing(ctx, tx)
+	if err != nil {
+		return err
+	}
+	return runAll(ctx, tx, append(statements, "ANALYZE "+p.shadow()))
+}
+
+// swapped are the statements that put the shadow in the place of the live table,
+// which the transaction has locked. It fails with [errDrifted] when the live table
+// is no longer what the shadow was made after.
+func (p pair) swapped(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	missing, err := p.missing(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		return nil, errDrifted
+	}
+	attached, err := p.attached(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	renames, err := texts(ctx, tx, `
+		SELECT CASE kind WHEN 'INDEX' THEN format('ALTER INDEX %I.%I RENAME TO %I', $3::text, beside, live)
+		       ELSE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', $1::text, beside, live) END
+		  FROM (`+mirrored+`) AS m`, p.live(), p.shadow(), p.schema)
+	if err != nil {
+		return nil, err
+	}
+	statements := []string{
+		"DROP TABLE " + p.live(),
+		"ALTER TABLE " + p.shadow() + " RENAME TO " + pgx.Identifier{p.name}.Sanitize(),
+	}
+	return slices.Concat(statements, renames, attached), nil
+}
+
+// attached are the statements that give the table again what is not part of its
+// definition: privileges and triggers.
+func (p pair) attached(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	return texts(ctx, tx, `
+		WITH acl AS (
+			SELECT c.oid, a.grantee, a.privilege_type, a.is_grantable, NULL::name AS attname
+			  FROM pg_class AS c, aclexplode(c.relacl) AS a WHERE a.grantee <> c.relowner
+			UNION ALL
+			SELECT c.oid, a.grantee, a.privilege_type, a.is_grantable, t.attname
+			  FROM pg_class AS c JOIN pg_attribute AS t ON t.attrelid = c.oid AND NOT t.attisdropped, aclexplode(t.attacl) AS a
+			 WHERE a.grantee <> c.relowner
+		), role AS (SELECT 0::oid AS oid, 'PUBLIC' AS name UNION ALL SELECT oid, quote_ident(rolname) FROM pg_roles)
+		SELECT format('REVOKE ALL ON TABLE %s FROM %s', $1::text, r.name)
+		  FROM acl JOIN role AS r ON r.oid = acl.grantee WHERE acl.oid = $2::text::regclass AND attname IS NULL
+		UNION ALL
+		SELECT format('GRANT %s%s ON TABLE %s TO %s%s', privilege_type, CASE WHEN attname IS NOT NULL THEN format(' (%I)', attname) END, $1::text, r.name,
+		              CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END)
+		  FROM acl JOIN role AS r ON r.oid = acl.grantee WHERE acl.oid = $1::text::regclass
+		UNION ALL
+		SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = $1::text::regclass AND NOT tgisinternal
+		UNION ALL
+		SELECT format('ALTER TABLE %s %s TRIGGER %I', $1::text,
+		              CASE tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, tgname)
+		  FROM pg_trigger WHERE tgrelid = $1::text::regclass AND NOT tgisinternal AND tgenabled <> 'O'`, p.live(), p.shadow())
+}
+
+// sameColumns says whether shadow and live table still have the same columns.
+func (p pair) sameColumns(ctx context.Context, tx pgx.Tx) (same bool, err error) {
+	const columns = `
+		SELECT array_agg((a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attnotnull, pg_get_expr(d.adbin, d.adrelid))::text ORDER BY a.attnum)
+		  FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+		 WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = `
+	err = tx.QueryRow(ctx, `SELECT (`+columns+`$1::text::regclass) = (`+columns+`$2::text::regclass)`, p.live(), p.shadow()).Scan(&same)
+	return same, unavailable("compare the columns of "+p.name, err)
+}
+
+// holders tells who keeps tables from being locked: the session that does so for
+// longest.
+func holders(ctx context.Context, conn *pgx.Conn, pairs []pair) (who string, err error) {
+	var tables []string
+	for _, p := range pairs {
+		tables = append(tables, p.live())
+	}
+	err = conn.QueryRow(ctx, `
+		SELECT format('process %s (%s) since %s', a.pid, nullif(a.application_name, ''), to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+		  FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+		 WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
+		   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		   AND l.relation IN (SELECT t::regclass FROM unnest($1::text[]) AS t)
+		 ORDER BY a.xact_start LIMIT 1`, tables).Scan(&who)
+	return who, err
+}
+
+// querier is a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// texts are the values of a query of one column.
+func texts(ctx context.Context, q querier, sql string, args ...any) ([]string, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, unavailable("read the catalog", err)
+	}
+	values, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return values, unavailable("read the catalog", err)
+}
+
+// runAll executes statements in one round trip.
+func runAll(ctx context.Context, tx pgx.Tx, statements []string) error {
+	_, err := tx.Conn().PgConn().Exec(ctx, strings.Join(statements, ";\n")).ReadAll()
+	return unavailable("change tables", err)
+}
+
+// limitLockWait bounds how long statements of the transaction wait for locks, and
+// so how long they make others wait behind them.
+func limitLockWait(ctx context.Context, tx pgx.Tx, wait time.Duration) error {
+	_, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, fmt.Sprintf("%dms", wait.Milliseconds()))
+	return unavailable("limit the wait for locks", err)
+}

@@ -1,0 +1,300 @@
+package reputation
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// DecodeText is [Decode] for whoever reads a whole log: the strings of the event
+// are parts of text and keep it in memory. An event in the plain spelling that
+// nearly all have is read several times as fast, and whatever is not plain or not
+// valid is left to Decode, so that both give the same. It is safe for concurrent
+// use.
+func DecodeText(text string) (Event, error) {
+	w := wires.Get().(*wire)
+	*w = wire{}
+	s := scanner{text: text}
+	if !s.scan(w) {
+		wires.Put(w)
+		return Decode([]byte(text))
+	}
+	e := w.event()
+	if !w.has[fieldSequence] && !w.has[fieldDurationMS] && !w.has[fieldContext] {
+		wires.Put(w) // else the event points into it
+	}
+	return e, nil
+}
+
+var wires = sync.Pool{New: func() any { return new(wire) }}
+
+// scanner reads valid events in plain JSON: ASCII without escapes, spaces the
+// only white space, numbers without sign and exponent. Its methods answer false
+// for all else, and nobody has to know why.
+type scanner struct {
+	text string
+	at   int
+}
+
+func (s *scanner) scan(w *wire) bool {
+	// The length of longer ones is to be measured in canonical form.
+	if len(s.text) > MaxEventBytes-slack {
+		return false
+	}
+	ok := s.object(func(name string) bool {
+		f, known := fieldNamed[name]
+		if !known || w.has[f] {
+			return false
+		}
+		w.has[f] = true
+		return s.field(w, f)
+	})
+	s.spaces()
+	return ok && s.at == len(s.text) && w.complete()
+}
+
+// complete says whether the fields are those that the type may and must have.
+func (w *wire) complete() bool {
+	variant := variantOf[w.kind]
+	if variant == inNone {
+		return false
+	}
+	for f := range fieldCount {
+		allowed, required := fields[f].allowed&variant != 0, fields[f].required&variant != 0
+		if w.has[f] && !allowed || !w.has[f] && required {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *scanner) field(w *wire, f field) bool {
+	switch f {
+	case fieldAction:
+		return s.literal((*string)(&w.action)) && slices.Contains(credentialActions[:], w.action)
+	case fieldActor:
+		return s.name(maxName, &w.actor)
+	case fieldAgentID:
+		return s.name(maxName, &w.agentID)
+	case fieldCollectionID:
+		return s.name(maxName, &w.collectionID)
+	case fieldCredentialID:
+		return s.uuid(&w.credentialID)
+	case fieldDimensions:
+		return s.dimensions(&w.dimensions)
+	case fieldDurationMS:
+		return s.integer(maxDurationMS, &w.durationMS)
+	case fieldEventID:
+		return s.uuid(&w.eventID)
+	case fieldModelID:
+		return s.name(maxName, &w.modelID)
+	case fieldPoolID:
+		return s.name(maxName, &w.poolID)
+	case fieldProvider:
+		return s.name(maxName, &w.provider)
+	case fieldObservation:
+		return s.observation(&w.observation)
+	case fieldReason:
+		return s.name(maxReason, &w.reason)
+	case fieldContext:
+		return s.context(&w.context)
+	case fieldScore:
+		return s.score(&w.score)
+	case fieldSequence:
+		return s.integer(MaxInteger, &w.sequence)
+	case fieldSuccess:
+		return s.boolean(&w.success)
+	case fieldTaskType:
+		return s.literal((*string)(&w.taskType)) && w.taskType.Valid()
+	case fieldTimestamp:
+		return s.timestamp(&w.timestamp)
+	case fieldType:
+		return s.literal((*string)(&w.kind))
+	}
+	return false
+}
+
+func (s *scanner) observation(q *QualityObservation) bool {
+	var scored, evaluated bool
+	ok := s.object(func(name string) bool {
+		switch {
+		case name == "score" && !scored:
+			scored = true
+			return s.score(&q.Score)
+		case name == "dimensions" && q.Dimensions == nil:
+			return s.dimensions(&q.Dimensions)
+		case name == "latency_ms" && q.LatencyMS == nil:
+			q.LatencyMS = new(int64)
+			return s.integer(MaxInteger, q.LatencyMS)
+		case name == "evaluated_by" && !evaluated:
+			evaluated = true
+			return s.name(MaxEventBytes, &q.EvaluatedBy)
+		}
+		return false
+	})
+	return ok && scored
+}
+
+func (s *scanner) context(c *RequestContext) bool {
+	return s.object(func(name string) bool {
+		switch {
+		case name == "request_id" && c.RequestID == "":
+			return s.uuid(&c.RequestID)
+		case name == "delegation_id" && c.DelegationID == "":
+			return s.uuid(&c.DelegationID)
+		}
+		return false
+	})
+}
+
+func (s *scanner) dimensions(to *Dimensions) bool {
+	found := make(Dimensions, 0, 4)
+	ok := s.object(func(name string) bool {
+		d := Dimension{Name: name}
+		if len(found) == maxDimensions || !validDimension(name) || !s.score(&d.Score) {
+			return false
+		}
+		found = append(found, d)
+		return true
+	})
+	slices.SortFunc(found, func(a, b Dimension) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(found); i++ {
+		if found[i].Name == found[i-1].Name {
+			return false
+		}
+	}
+	*to = found
+	return ok
+}
+
+// object reads an object and calls member with each name to read the value.
+func (s *scanner) object(member func(name string) bool) bool {
+	if !s.take('{') {
+		return false
+	}
+	if s.take('}') {
+		return true
+	}
+	for {
+		var name string
+		if !s.literal(&name) || !s.take(':') || !member(name) {
+			return false
+		}
+		if !s.take(',') {
+			return s.take('}')
+		}
+	}
+}
+
+func (s *scanner) spaces() {
+	for s.at < len(s.text) && s.text[s.at] == ' ' {
+		s.at++
+	}
+}
+
+// take reads a character, and spaces before it.
+func (s *scanner) take(c byte) bool {
+	s.spaces()
+	if s.at == len(s.text) || s.text[s.at] != c {
+		return false
+	}
+	s.at++
+	return true
+}
+
+// literal reads a string.
+func (s *scanner) literal(to *string) bool {
+	if !s.take('"') {
+		return false
+	}
+	start := s.at
+	for ; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; {
+		case c == '"':
+			*to = s.text[start:s.at]
+			s.at++
+			return true
+		case c < ' ', c == '\\', c >= utf8.RuneSelf:
+			return false
+		}
+	}
+	return false
+}
+
+func (s *scanner) name(most int, to *string) bool {
+	return s.literal(to) && len(*to) >= 1 && len(*to) <= most
+}
+
+func (s *scanner) uuid(to *string) bool { return s.literal(to) && validUUID(*to) }
+
+func (s *scanner) timestamp(to *Timestamp) bool {
+	var text string
+	if !s.literal(&text) {
+		return false
+	}
+	t, err := ParseTimestamp(text)
+	*to = t
+	return err == nil
+}
+
+func (s *scanner) boolean(to *bool) bool {
+	s.spaces()
+	switch rest := s.text[s.at:]; {
+	case strings.HasPrefix(rest, "true"):
+		*to = true
+		s.at += len("true")
+	case strings.HasPrefix(rest, "false"):
+		s.at += len("false")
+	default:
+		return false
+	}
+	return true
+}
+
+// digits reads digits, at least one.
+func (s *scanner) digits() bool {
+	start := s.at
+	for s.at < len(s.text) && isDigit(s.text[s.at]) {
+		s.at++
+	}
+	return s.at > start
+}
+
+// whole reads the digits of a number before its fraction, of which only zero
+// begins with 0.
+func (s *scanner) whole() (start int, ok bool) {
+	s.spaces()
+	start = s.at
+	if !s.digits() {
+		return start, false
+	}
+	return start, s.text[start] != '0' || s.at == start+1
+}
+
+func (s *scanner) score(to *float64) bool {
+	start, ok := s.whole()
+	if !ok {
+		return false
+	}
+	if s.at < len(s.text) && s.text[s.at] == '.' {
+		s.at++
+		if !s.digits() {
+			return false
+		}
+	}
+	f, err := strconv.ParseFloat(s.text[start:s.at], 64)
+	*to = f
+	return err == nil && f <= 1
+}
+
+func (s *scanner) integer(most int64, to *int64) bool {
+	start, ok := s.whole()
+	if !ok {
+		return false
+	}
+	n, err := strconv.ParseInt(s.text[start:s.at], 10, 64)
+	*to = n
+	return err == nil && n <= most
+}
