@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -16,7 +17,14 @@ type Health struct {
 	StoreType      string // memory or postgres
 	AggregateCount *int64 // nil when it cannot be read
 	Database       *DatabaseHealth
+	NATS           NATSHealth
 	Projections    []ProjectionHealth
+}
+
+// NATSHealth is the state of publishing to NATS.
+type NATSHealth struct {
+	Status string // connected, unreachable or misconfigured; empty is dormant
+	Detail string // what is wrong with the stream; empty when nothing is
 }
 
 // DatabaseHealth is the state of PostgreSQL and of the pool of connections to it.
@@ -29,7 +37,7 @@ type DatabaseHealth struct {
 // ProjectionHealth is the state of a projection and of this process' projector.
 type ProjectionHealth struct {
 	reputation.ProjectionStatus
-	State string // of this process' projector
+	State string // of this process' projector; dormant when it is switched off
 }
 
 type healthView struct {
@@ -44,8 +52,9 @@ type healthView struct {
 }
 
 type serviceView struct {
-	Status    string   `json:"status"` // healthy or unreachable
+	Status    string   `json:"status"` // healthy or unreachable, and those of [NATSHealth]
 	LatencyMS *float64 `json:"latency_ms,omitempty"`
+	Detail    string   `json:"detail,omitempty"`
 }
 
 type reputationServiceView struct {
@@ -82,7 +91,7 @@ func newHealthView(h Health) healthView {
 			State: p.State, Version: p.Version, Position: p.Position, Head: p.Head,
 			LagEvents: p.Behind(), LagSeconds: p.Lag.Seconds(), SetAside: p.SetAside,
 		}
-		if p.State != "running" && p.State != "standby" {
+		if p.State != "running" && p.State != "standby" && p.State != "dormant" {
 			view.Status = "degraded"
 		}
 	}
@@ -90,6 +99,7 @@ func newHealthView(h Health) healthView {
 		view.Status = "unhealthy"
 	}
 	view.addDatabase(h.Database)
+	view.Infrastructure["nats"] = serviceView{Status: cmp.Or(h.NATS.Status, "dormant"), Detail: h.NATS.Detail}
 	return view
 }
 

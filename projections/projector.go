@@ -46,6 +46,7 @@ type Projector struct {
 	params     reputation.Params
 	backend    backend
 	pages      *eventstore.Pages // shared by the projectors of a process
+	outbox     *outbox           // of the publisher; nil for projections that only fold
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -57,15 +58,28 @@ type Projector struct {
 type Config struct {
 	Log      eventstore.Reader
 	Params   reputation.Params
-	PageSize int // most events that are folded in one transaction; 0 means 2,000
+	PageSize int    // most events that are folded in one transaction; 0 means 2,000
+	Broker   Broker // where events are published, by a projector named [Publisher]; nil publishes nothing
 	Logger   *slog.Logger
 }
 
-// NewProjectors returns one projector for each projection, which write to p.
-func (p *Postgres) NewProjectors(config Config) []*Projector { return newProjectors(p, config) }
+// NewProjectors returns one projector for each projection, which write to p, and
+// the publisher when config has a broker.
+func (p *Postgres) NewProjectors(config Config) []*Projector {
+	if config.Broker != nil {
+		p.publishing.Store(true)
+	}
+	return newProjectors(p, config)
+}
 
-// NewProjectors returns one projector for each projection, which write to m.
-func (m *Memory) NewProjectors(config Config) []*Projector { return newProjectors(m, config) }
+// NewProjectors returns one projector for each projection, which write to m, and
+// the publisher when config has a broker.
+func (m *Memory) NewProjectors(config Config) []*Projector {
+	if config.Broker != nil {
+		m.publishing.Store(true)
+	}
+	return newProjectors(m, config)
+}
 
 func newProjectors(b backend, config Config) []*Projector {
 	pages := eventstore.NewPages(config.Log, config.PageSize)
@@ -75,6 +89,9 @@ func newProjectors(b backend, config Config) []*Projector {
 			projection: projection, params: config.Params, backend: b, pages: pages,
 			logger: config.Logger.With("projection", projection.name), state: Stopped,
 		})
+	}
+	if config.Broker != nil {
+		projectors = append(projectors, newPublisher(b, pages, config))
 	}
 	return projectors
 }
@@ -129,7 +146,11 @@ func (p *Projector) enter(state State, err error) {
 
 // term is one term as projector: from acquiring the lease to losing it.
 func (p *Projector) term(ctx context.Context) error {
-	lease, err := p.backend.acquire(ctx, p.projection.name, p.params.Version(), func() { p.enter(Standby, nil) })
+	// Who cannot publish does not keep others from it.
+	if err := p.outbox.open(ctx); err != nil {
+		return err
+	}
+	lease, err := p.backend.acquire(ctx, p.projection.name, p.version(), func() { p.enter(Standby, nil) })
 	if err != nil {
 		return err
 	}
@@ -187,12 +208,19 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 // makes the feed deliver the page again, unless the lease is lost.
 func (t *term) handle(msg *message.Message) error {
 	p, page := t.projector, eventstore.PageFrom(msg.Context())
+	if err := p.outbox.send(msg.Context(), t, page); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	step := step{from: page.From, to: page.To, at: page.Events[len(page.Events)-1].CreatedAt}
-	return t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
+	err := t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
 		return p.projection.fold(ctx, p.params, tx, page)
 	})
+	if err == nil {
+		p.outbox.done()
+	}
+	return err
 }
 
 // note keeps the projector's state. It comes before the recoverer, so that a panic
@@ -204,7 +232,7 @@ func (t *term) note(handle message.HandlerFunc) message.HandlerFunc {
 		switch {
 		case err == nil:
 			t.projector.enter(Running, nil)
-		case errors.Is(err, ErrLost):
+		case errors.Is(err, ErrLost), errors.Is(err, errUnsent):
 			t.end(err)
 		case errors.As(err, &panicked):
 			t.projector.enter(Retrying, fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log

@@ -10,6 +10,7 @@ import (
 
 	"dixie/eventstore"
 	"dixie/migrations"
+	"dixie/nats"
 	"dixie/projections"
 	"dixie/reputation"
 )
@@ -21,16 +22,21 @@ type backend struct {
 	reader     projections.Reader
 	rows       projections.Store
 	projectors []*projections.Projector
-	pool       *pgxpool.Pool // nil in memory
-	waiting    *waiting      // nil in memory
+	pool       *pgxpool.Pool   // nil in memory
+	waiting    *waiting        // nil in memory
+	nats       *nats.Publisher // nil when publishing is dormant
 	close      func()
 }
 
 func (b *backend) importer() eventstore.Importer { return eventstore.Importer{Log: b.log} }
 
 func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, logger *slog.Logger) (*backend, error) {
+	publisher, err := s.NATS.open(ctx, logger)
+	if err != nil {
+		return nil, err
+	}
 	if s.Database.URL == "" {
-		return openMemory(ctx, params, logger), nil
+		return openMemory(ctx, params, publisher, logger), nil
 	}
 	var waiting waiting
 	pool, err := s.Database.connect(ctx, &waiting)
@@ -49,22 +55,25 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 	log := eventstore.OpenPostgres(pool, logger)
 	return &backend{
 		store: "postgres", log: log, reader: rows, rows: rows, pool: pool, waiting: &waiting,
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
+		nats:       publisher,
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher), Logger: logger}),
 		close: func() {
+			closeNATS(publisher)
 			log.Close()
 			pool.Close()
 		},
 	}, nil
 }
 
-func openMemory(ctx context.Context, params reputation.Params, logger *slog.Logger) *backend {
+func openMemory(ctx context.Context, params reputation.Params, publisher *nats.Publisher, logger *slog.Logger) *backend {
 	logger.WarnContext(ctx, "no DATABASE_URL: everything is in memory, and events are lost when this process stops")
 	log := eventstore.NewMemory()
 	rows := projections.NewMemory(log)
 	return &backend{
 		store: "memory", log: log, reader: rows, rows: rows,
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
-		close:      func() {},
+		nats:       publisher,
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher), Logger: logger}),
+		close:      func() { closeNATS(publisher) },
 	}
 }
 

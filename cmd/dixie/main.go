@@ -24,6 +24,7 @@ type command struct {
 	Replay  replayCmd  `cmd:"" help:"Fold the history of a file or a database and show the reputations."`
 	Status  statusCmd  `cmd:"" help:"Show how far the projections of a database have come."`
 	Rebuild rebuildCmd `cmd:"" help:"Fold the log anew beside the stored rows of a database and put the result in their place."`
+	Publish publishCmd `cmd:"" help:"Publish a part of the log to NATS again."`
 	Verify  verifyCmd  `cmd:"" help:"Fold the log beside the stored rows of a database and tell what differs."`
 	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Manage API keys."`
 	Version versionCmd `cmd:"" help:"Print the version."`

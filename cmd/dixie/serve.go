@@ -35,9 +35,10 @@ type serveCmd struct {
 	Dev       bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
 	DevKey    string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
 
-	Database database `embed:""`
-	Scoring  scoring  `embed:""`
-	Logging  logging  `embed:""`
+	Database database     `embed:""`
+	NATS     natsSettings `embed:""`
+	Scoring  scoring      `embed:""`
+	Logging  logging      `embed:""`
 }
 
 // Run serves until ctx ends.

@@ -9,7 +9,8 @@ import (
 )
 
 type statusCmd struct {
-	Database database `embed:""`
+	Database database   `embed:""`
+	NATS     natsSwitch `embed:""`
 }
 
 // Run shows the projections of a database.
@@ -20,6 +21,9 @@ func (s *statusCmd) Run(ctx context.Context, c *console) error {
 	}
 	defer pool.Close()
 	statuses, err := projections.NewPostgres(pool).Status(ctx)
+	if err == nil && s.NATS.on() {
+		statuses = withPublisher(statuses)
+	}
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ type Backend struct {
 	// Projectors returns a projector of each projection. They read pages of at most
 	// pageSize events; 0 is the default.
 	Projectors func(params reputation.Params, pageSize int) []*projections.Projector
+	// Publisher returns a projector that publishes, and nothing else.
+	Publisher func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector
 }
 
 // tests are what the comments on the interfaces and the architecture promise, one
@@ -68,6 +70,18 @@ var tests = map[string]func(*testing.T, Backend){
 	"projector/resumes":             testResumes,
 	"projector/other version":       testOtherVersion,
 	"projector/leaves no goroutine": testNoGoroutine,
+	"publisher/everything":          testPublish,
+	"publisher/slow broker":         testSlowBroker,
+	"publisher/one fails":           testFailingMessage,
+	"publisher/lost confirmation":   testLostConfirmation,
+	"publisher/killed":              testKilledPublisher,
+	"publisher/stand-by":            testStandbyPublisher,
+	"publisher/not open":            testNotOpen,
+	"publisher/garbage":             testGarbageIsNotPublished,
+	"publisher/other parameters":    testPublishOtherParameters,
+	"publisher/status":              testPublisherStatus,
+	"publisher/resend":              testResend,
+	"publisher/resend fails":        testResendFails,
 }
 
 // Test checks what package projections promises. open returns an empty log
