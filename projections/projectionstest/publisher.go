@@ -127,7 +127,8 @@ var errBroker = errors.New("sabotage")
 func testFailingMessage(t *testing.T, b Backend) {
 	var broken atomic.Bool
 	broken.Store(true)
-	broker := Broker{OnPublish: func(m Sent, store func()) error {
+	var opened atomic.Int64
+	broker := Broker{OnOpen: func() error { opened.Add(1); return nil }, OnPublish: func(m Sent, store func()) error {
 		if broken.Load() && m.Position == 3 && strings.HasSuffix(m.ID, ":state") {
 			return errBroker
 		}
@@ -153,6 +154,9 @@ func testFailingMessage(t *testing.T, b Backend) {
 	AwaitState(t, projections.Running, p)
 	if n := broker.Again(); n != 0 {
 		t.Errorf("%d messages that were confirmed came again", n)
+	}
+	if opened.Load() < 2 {
+		t.Error("the broker was not opened again after the failure")
 	}
 }
 
