@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"dixie/http"
@@ -90,13 +89,4 @@ func natsHealth(publisher *nats.Publisher) http.NATSHealth {
 		return http.NATSHealth{Status: "misconfigured", Detail: problem.Detail}
 	}
 	return http.NATSHealth{Status: "connected", Detail: problem.Detail}
-}
-
-// withPublisher adds a publisher that is switched on and has not begun yet.
-func withPublisher(statuses []projections.Status) []projections.Status {
-	named := func(s projections.Status) bool { return s.Projection == projections.Publisher }
-	if len(statuses) == 0 || slices.ContainsFunc(statuses, named) {
-		return statuses
-	}
-	return append(statuses, projections.Status{Projection: projections.Publisher, Head: statuses[0].Head})
 }

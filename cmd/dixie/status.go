@@ -20,10 +20,11 @@ func (s *statusCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	statuses, err := projections.NewPostgres(pool).Status(ctx)
-	if err == nil && s.NATS.on() {
-		statuses = withPublisher(statuses)
+	rows := projections.NewPostgres(pool)
+	if s.NATS.on() {
+		rows.ListPublisher()
 	}
+	statuses, err := rows.Status(ctx)
 	if err != nil {
 		return err
 	}
