@@ -49,7 +49,7 @@ func (s *Server) appendEvents(w http.ResponseWriter, r *http.Request) error {
 	if err := contentType(r, "application/json"); err != nil {
 		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBatchBytes))
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return bodyError(err)
 	}
@@ -81,15 +81,6 @@ func mayAppend(caller Caller, e *reputation.Event) error {
 		}
 	}
 	return nil
-}
-
-// bodyError explains why a body could not be read.
-func bodyError(err error) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return err
-	}
-	return &requestError{status: http.StatusBadRequest, code: "invalid_request", message: "the body could not be read to its end"}
 }
 
 // decodeEvents reads one event or an array of them, and reports the problems of

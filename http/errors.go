@@ -15,7 +15,6 @@ import (
 var ErrUnauthenticated = errors.New("unauthenticated")
 
 var (
-	errNoToken  = errors.New("no bearer token")
 	errNoRoute  = errors.New("no such route")
 	errMethod   = errors.New("method not allowed")
 	errInternal = errors.New("internal error")
@@ -64,6 +63,9 @@ func describe(err error) (status int, body errorBody) {
 	var invalid *reputation.InvalidError
 	var scope scopeError
 	var tooLarge *http.MaxBytesError
+	var message *MessageError
+	var tooMany *rateError
+	var entry *EntryError
 	switch {
 	case errors.As(err, &request):
 		return request.status, errorBody{Error: request.code, Message: request.message, Errors: request.errors}
@@ -73,8 +75,32 @@ func describe(err error) (status int, body errorBody) {
 		return http.StatusRequestEntityTooLarge, errorBody{Error: "body_too_large", Message: fmt.Sprintf("the body must have at most %d bytes", tooLarge.Limit)}
 	case errors.As(err, &scope):
 		return http.StatusForbidden, errorBody{Error: "insufficient_scope", Message: scope.Error()}
+	case errors.As(err, &tooMany):
+		return http.StatusTooManyRequests, errorBody{Error: "rate_limited", Message: "too many requests, try again later", RetryAfter: seconds(tooMany.wait)}
 	case errors.Is(err, errNoToken):
 		return http.StatusUnauthorized, errorBody{Error: "unauthorized", Message: "send the header Authorization: Bearer <API key>"}
+	case errors.As(err, &message):
+		return http.StatusBadRequest, errorBody{Error: "invalid_message", Message: message.Detail}
+	case errors.Is(err, ErrSignInSignature):
+		return http.StatusUnauthorized, errorBody{Error: "invalid_signature", Message: "the wallet that the message names has not signed it"}
+	case errors.Is(err, ErrSignInExpired):
+		return http.StatusUnauthorized, errorBody{Error: "message_expired", Message: "the message is not valid at this time: ask the wallet to sign a new one"}
+	case errors.Is(err, ErrSignInReplayed):
+		return http.StatusUnauthorized, errorBody{Error: "message_replayed", Message: "the nonce of the message is used up or not known: get another and ask the wallet to sign a new message"}
+	case errors.Is(err, ErrSignInRefused):
+		return http.StatusUnauthorized, errorBody{Error: "message_refused", Message: "the message is for a site or a chain that may not sign in here"}
+	case errors.Is(err, ErrNotAdmitted):
+		return http.StatusForbidden, errorBody{Error: "forbidden", Message: "the wallet is not on the allowlist"}
+	case errors.Is(err, errAdminKey):
+		return http.StatusForbidden, errorBody{Error: "forbidden", Message: adminKeyHeader + " is not the administrators' key"}
+	case errors.As(err, &entry):
+		return describe(badRequest(entry.Field, entry.Detail))
+	case errors.Is(err, ErrListed):
+		return http.StatusConflict, errorBody{Error: "conflict", Message: "the entry is on the allowlist already"}
+	case errors.Is(err, ErrNotListed):
+		return http.StatusNotFound, errorBody{Error: "not_found", Message: "the entry is not on the allowlist"}
+	case errors.Is(err, errNoSignIn):
+		return http.StatusServiceUnavailable, errorBody{Error: "signin_unconfigured", Message: "this service has no key to sign tokens with; API keys work", RetryAfter: 60}
 	case errors.Is(err, ErrUnauthenticated):
 		return http.StatusUnauthorized, errorBody{Error: "invalid_token", Message: "the bearer token is not known, or no longer valid"}
 	case errors.Is(err, errNoRoute):
@@ -110,13 +136,18 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 	if status >= 500 {
 		s.Logger.WarnContext(r.Context(), "request failed", "request_id", body.RequestID, "status", status, "error", err)
 	}
-	switch status {
-	case http.StatusServiceUnavailable:
-		body.RetryAfter = int(retryAfter / time.Second)
+	if status == http.StatusServiceUnavailable && body.RetryAfter == 0 {
+		body.RetryAfter = seconds(retryAfter)
+	}
+	if body.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(body.RetryAfter))
+	}
+	switch status {
 	case http.StatusUnauthorized:
+		deny(r, err, body.Error)
 		w.Header().Set("WWW-Authenticate", challenge(err))
 	case http.StatusForbidden:
+		deny(r, err, body.Error)
 		var scope scopeError
 		if errors.As(err, &scope) {
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="dixie", error="insufficient_scope", scope="%s"`, string(scope)))
@@ -129,8 +160,8 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 
 // challenge is the WWW-Authenticate header of RFC 6750 §3.
 func challenge(err error) string {
-	if errors.Is(err, errNoToken) {
-		return `Bearer realm="dixie"`
+	if errors.Is(err, ErrUnauthenticated) {
+		return `Bearer realm="dixie", error="invalid_token"`
 	}
-	return `Bearer realm="dixie", error="invalid_token"`
+	return `Bearer realm="dixie"`
 }

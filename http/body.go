@@ -1,0 +1,89 @@
+package http
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const (
+	// maxBody is how many bytes a body may have when its route says nothing else.
+	maxBody = 100 << 10
+	// unlimited is for routes that limit what they read themselves.
+	unlimited = -1
+)
+
+// limitedBody is a body of which only so much can be read, also when it does not
+// say how long it is.
+type limitedBody struct {
+	io.ReadCloser
+	whole io.ReadCloser
+}
+
+// limitBody limits what can be read of a body. A route that takes longer ones is
+// declared [withBody].
+func limitBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = limitedBody{http.MaxBytesReader(w, r.Body, maxBody), r.Body}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withBody is a handler for bodies of at most so many bytes.
+func withBody(most int64, h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if body, ok := r.Body.(limitedBody); ok {
+			r.Body = body.whole
+			if most != unlimited {
+				r.Body = http.MaxBytesReader(w, body.whole, most)
+			}
+		}
+		return h(w, r)
+	}
+}
+
+// bodyError explains why a body could not be read.
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return err
+	}
+	return &requestError{status: http.StatusBadRequest, code: "invalid_request", message: "the body could not be read to its end"}
+}
+
+// readJSON decodes a body of one JSON object. The object may have other members
+// than v unless options say otherwise.
+func readJSON(r *http.Request, v any, options ...json.Options) error {
+	if err := contentType(r, "application/json"); err != nil {
+		return err
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return bodyError(err)
+	}
+	if kind := jsontext.Value(body).Kind(); kind != '{' {
+		return badRequest("body", "must be a JSON object")
+	}
+	err = json.Unmarshal(body, v, options...)
+	semantic := (*json.SemanticError)(nil)
+	switch {
+	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &semantic):
+		return badRequest(field(semantic), "unknown field")
+	case errors.As(err, &semantic):
+		return badRequest(field(semantic), "is of another type than it should be")
+	case err != nil:
+		return badRequest("body", "is not well-formed JSON")
+	}
+	return nil
+}
+
+// field is where in a body something is wrong.
+func field(err *json.SemanticError) string {
+	return clip(strings.TrimPrefix(string(err.JSONPointer), "/"))
+}
