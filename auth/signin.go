@@ -270,7 +270,7 @@ func parseOrigin(text string) ([]origin, error) {
 	if !found {
 		scheme, authority = "https", text
 	}
-	if scheme != "https" && scheme != "http" || checkDomain(authority) != nil || strings.Contains(authority, "@") {
+	if scheme != "https" && scheme != "http" || checkDomain(authority) != nil || siteChars.check(authority) != nil {
 		return nil, errDomain
 	}
 	if !found && isLoopback(authority) {

@@ -59,6 +59,7 @@ var (
 	regNameChars = charsetOf(true, digits, letters, marks, subDelims)
 	pathChars    = charsetOf(true, digits, letters, marks, subDelims, ":@")
 	segmentChars = charsetOf(true, digits, letters, marks, subDelims, ":@/")
+	siteChars    = charsetOf(false, digits, letters, "-._:[]") // of hosts as they are named in practice
 	textChars    = charsetOf(false, digits, letters, marks, subDelims, genDelims, " ")
 	queryChars   = charsetOf(true, digits, letters, marks, subDelims, ":@/?")
 )
