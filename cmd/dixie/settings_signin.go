@@ -1,0 +1,60 @@
+package main
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dixie/auth"
+)
+
+// signInSettings are the settings of Sign-In with Ethereum.
+type signInSettings struct {
+	Domains            []string `name:"siwe-domains" env:"DIXIE_SIWE_DOMAINS" placeholder:"HOST" help:"Sites that may ask wallets to sign in, as dixie.example:8443 (https) or http://localhost:3001; those of DIXIE_CORS_ORIGINS when not set."`
+	Chains             []uint64 `name:"siwe-chains" env:"DIXIE_SIWE_CHAINS" default:"1" help:"EIP-155 ids of the chains that wallets may sign in with."`
+	RequireServerNonce bool     `name:"siwe-require-server-nonce" env:"DIXIE_SIWE_REQUIRE_SERVER_NONCE" help:"Accept only messages with a nonce from GET /api/auth/nonce."`
+}
+
+// signInParts are what signing in needs of other settings.
+type signInParts struct {
+	Origins  []string      // DIXIE_CORS_ORIGINS
+	TokenKey string        // DIXIE_JWT_PRIVATE_KEY; empty: nonces are of this process alone
+	Pool     *pgxpool.Pool // nil: in memory
+	Admits   func(auth.Address) bool
+}
+
+// open returns what verifies sign-ins.
+func (s signInSettings) open(parts signInParts) (*auth.SignIn, error) {
+	domains := s.Domains
+	if len(domains) == 0 {
+		domains = parts.Origins
+	}
+	key, err := nonceKey(parts.TokenKey)
+	if err != nil {
+		return nil, err
+	}
+	var nonces auth.NonceStore = &auth.MemoryNonces{}
+	if parts.Pool != nil {
+		nonces = auth.NewPostgresNonces(parts.Pool)
+	}
+	return auth.NewSignIn(auth.SignInConfig{
+		Domains: domains, Chains: s.Chains, Nonces: nonces, NonceKey: key,
+		RequireServerNonce: s.RequireServerNonce, Admits: parts.Admits,
+	})
+}
+
+// nonceKey derives the key for nonces from the one for tokens, which replicas
+// share already (RFC 5869): those that accept each other's tokens accept each
+// other's nonces.
+func nonceKey(tokenKey string) ([]byte, error) {
+	if tokenKey == "" {
+		return nil, nil
+	}
+	key, err := hkdf.Key(sha256.New, []byte(tokenKey), nil, "dixie sign-in nonces", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key for nonces: %w", err)
+	}
+	return key, nil
+}
