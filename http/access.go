@@ -116,7 +116,7 @@ func (s *Server) permit(info *requestInfo) error {
 // deny notes why a request was refused, for the access log.
 func deny(r *http.Request, err error, code string) {
 	info := infoFrom(r.Context())
-	info.access, info.reason = "deny", code
+	info.access, info.reason, info.detail = "deny", code, err.Error()
 	switch {
 	case errors.Is(err, errAdminKey):
 		info.reason = "wrong_admin_key"

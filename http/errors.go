@@ -143,6 +143,8 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 		w.Header().Set("Retry-After", strconv.Itoa(body.RetryAfter))
 	}
 	switch status {
+	case http.StatusTooManyRequests:
+		deny(r, err, body.Error)
 	case http.StatusUnauthorized:
 		deny(r, err, body.Error)
 		w.Header().Set("WWW-Authenticate", challenge(err))

@@ -40,7 +40,8 @@ type requestInfo struct {
 	caller   Caller
 	identity error  // why nobody is known to ask
 	access   string // allow or deny, and empty where there was nothing to decide
-	reason   string // of a denial
+	reason   string // of a denial, for programs
+	detail   string // of a denial, for people who may know more than the caller
 }
 
 type requestInfoKey struct{}
@@ -170,7 +171,7 @@ func accessAttrs(r *http.Request, status int, bytes int64, duration time.Duratio
 		attrs = append(attrs, slog.String("access", info.access))
 	}
 	if info.reason != "" {
-		attrs = append(attrs, slog.String("reason", info.reason))
+		attrs = append(attrs, slog.String("reason", info.reason), slog.String("detail", clip(withoutKeys(info.detail))))
 	}
 	return attrs
 }
