@@ -282,12 +282,17 @@ func (a *Allowlist) readToChange(path string) (*allowlistFile, error) {
 // lockFile keeps other processes from changing a file until unlock is called. The lock
 // is on a file beside it, because the file itself is replaced.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
+	_, owner, err := ownership(path)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	lock := flock.New(path + ".lock")
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", lock.Path(), err)
 	}
+	likeOwner(lock.Path(), owner)
 	return func() { _ = lock.Close() }, nil
 }
 
@@ -300,7 +305,7 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 // machines write to a shared volume, or what a container's orchestrator puts in its
 // place.
 func (a *Allowlist) Run(ctx context.Context) {
-	ticker := time.NewTicker(cmp.Or(a.Poll, defaultPoll))
+	ticker := time.NewTicker(cmp.Or(max(a.Poll, 0), defaultPoll))
 	defer ticker.Stop()
 	for {
 		select {

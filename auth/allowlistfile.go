@@ -167,14 +167,14 @@ func (f *allowlistFile) write(path string) ([]byte, error) {
 }
 
 // replaceFile replaces a file as a whole, so that nobody reads half of it and a crash
-// leaves the old one or the new one. It keeps the permissions of the old one; a new one
-// is for its owner alone. The directory must exist.
+// leaves the old one or the new one. It keeps the permissions and the owner of the old
+// one; a new one is for the owner of its directory alone. The directory must exist.
 func replaceFile(path string, text []byte) (err error) {
-	mode := fs.FileMode(0o600)
-	if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
-	}
 	dir := filepath.Dir(path)
+	mode, owner, err := ownership(path)
+	if err != nil {
+		return err
+	}
 	temp, err := os.CreateTemp(dir, ".allowlist-*")
 	if err != nil {
 		return err
@@ -184,6 +184,7 @@ func replaceFile(path string, text []byte) (err error) {
 			_ = os.Remove(temp.Name())
 		}
 	}()
+	likeOwner(temp.Name(), owner)
 	_, err = temp.Write(text)
 	if err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close()); err != nil {
 		return err
@@ -192,6 +193,16 @@ func replaceFile(path string, text []byte) (err error) {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// ownership is what a file that replaces the one at path has to look like. owner is the
+// old file, or its directory if there is none.
+func ownership(path string) (mode fs.FileMode, owner fs.FileInfo, err error) {
+	if owner, err = os.Stat(path); err == nil {
+		return owner.Mode().Perm(), owner, nil
+	}
+	owner, err = os.Stat(filepath.Dir(path))
+	return 0o600, owner, err
 }
 
 // syncDir makes a rename last through a crash.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -34,25 +35,33 @@ func unescape(text string) string {
 	return strings.NewReplacer(`\r\n`, "\n", `\n`, "\n", `\r`, "").Replace(text)
 }
 
+// nextBlock reads the first PEM block of a text. before is what stands in front of it.
+// A block that cannot be decoded is an error, and not passed over.
+func nextBlock(text string) (before string, block *pem.Block, rest string, err error) {
+	before, _, _ = strings.Cut(text, pemBegin)
+	block, after := pem.Decode([]byte(text[len(before):]))
+	if block == nil || strings.Count(text[len(before):len(text)-len(after)], pemBegin) != 1 {
+		return "", nil, "", errors.New("is not complete PEM; its line feeds must be kept, or written as \\n")
+	}
+	return strings.TrimSpace(before), block, strings.TrimSpace(string(after)), nil
+}
+
 // parsePrivateKey reads one P-256 key, PEM-encoded in the form of SEC 1 or PKCS #8.
 // Curve parameters before it, as openssl writes them, are passed over. No error
 // quotes the key.
 func parsePrivateKey(text string) (*ecdsa.PrivateKey, error) {
 	if len(text) > maxKeyText {
-		return nil, fmt.Errorf("is longer than %d bytes", maxKeyText)
+		return nil, errKeyTextTooLong
 	}
-	block, rest := pem.Decode([]byte(unescape(text)))
-	if block != nil && block.Type == "EC PARAMETERS" {
-		block, rest = pem.Decode(rest)
+	_, block, rest, err := nextBlock(unescape(text))
+	if err == nil && block.Type == "EC PARAMETERS" {
+		_, block, rest, err = nextBlock(rest)
 	}
-	if block == nil {
-		return nil, errors.New("is not complete PEM: it begins like PEM but holds no block that can be decoded")
+	if err != nil {
+		return nil, err
 	}
-	if len(strings.TrimSpace(string(rest))) > 0 {
-		return nil, errors.New("must hold one private key, found more text after the first block")
-	}
-	if block.Headers["Proc-Type"] != "" {
-		return nil, errors.New("must be a private key without a passphrase, found an encrypted one")
+	if rest != "" {
+		return nil, errors.New("must hold one private key, found more text after it")
 	}
 	key, err := decodePrivateKey(block)
 	if err != nil {
@@ -64,35 +73,52 @@ func parsePrivateKey(text string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
+var errKeyTextTooLong = fmt.Errorf("must not be longer than %d bytes", maxKeyText)
+
 func decodePrivateKey(block *pem.Block) (*ecdsa.PrivateKey, error) {
+	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["Proc-Type"] != "" {
+		return nil, errors.New("must be a private key without a passphrase, found an encrypted one")
+	}
 	switch block.Type {
 	case "EC PRIVATE KEY":
 		key, err := x509.ParseECPrivateKey(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("must be an EC private key on P-256: %w", err)
+			return nil, notP256(block, err)
 		}
 		return key, nil
 	case "PRIVATE KEY":
 		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("must be an EC private key on P-256: %w", err)
+			return nil, notP256(block, err)
 		}
 		if key, ok := key.(*ecdsa.PrivateKey); ok {
 			return key, nil
 		}
-		return nil, fmt.Errorf("must be an EC private key on P-256, found %s", kindOf(key))
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("must be a private key without a passphrase, found an encrypted one")
+		return nil, fmt.Errorf("%w, found %s", errNotP256, kindOf(key))
 	default:
-		return nil, fmt.Errorf("must be an EC private key on P-256, found a PEM block %q", block.Type)
+		return nil, fmt.Errorf("%w, found a PEM block %q", errNotP256, block.Type)
 	}
 }
 
 func checkCurve(curve elliptic.Curve) error {
 	if curve != elliptic.P256() {
-		return fmt.Errorf("must be an EC key on P-256 (prime256v1), found one on %s", curve.Params().Name)
+		return fmt.Errorf("%w, found one on %s", errNotP256, curve.Params().Name)
 	}
 	return nil
+}
+
+var errNotP256 = errors.New("must be an EC key on P-256 (prime256v1)")
+
+// secp256k1 is the object identifier of Ethereum's curve (SEC 2 §A.2.1), which is easily
+// taken for P-256 and not known to the standard library.
+var secp256k1 = []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a}
+
+// notP256 explains why a key cannot be decoded.
+func notP256(block *pem.Block, err error) error {
+	if bytes.Contains(block.Bytes, secp256k1) {
+		return fmt.Errorf("%w, found one on secp256k1", errNotP256)
+	}
+	return fmt.Errorf("%w: %w", errNotP256, err)
 }
 
 // kindOf names a key's kind for messages.
@@ -116,7 +142,7 @@ func checkHMACSecret(secret string, allowShort bool) error {
 	case strings.Contains(secret, pemBegin) || strings.Contains(secret, "LS0tLS1CRUdJTi"): // its base64
 		return errors.New("holds PEM where an HS256 secret was expected: a key must begin with -----BEGIN, without quotes and not in base64")
 	case len(secret) > maxKeyText:
-		return fmt.Errorf("is longer than %d bytes", maxKeyText)
+		return errKeyTextTooLong
 	case utf8.RuneCountInString(secret) < minHMACSecret && !allowShort:
 		return fmt.Errorf("must be an EC private key in PEM form, or an HS256 secret of at least %d characters, found %d characters",
 			minHMACSecret, utf8.RuneCountInString(secret))
@@ -135,22 +161,19 @@ type publicKey struct {
 // "kid: name" before a block gives its key a name; else it is the thumbprint.
 func parsePublicKeys(text string) ([]publicKey, error) {
 	if len(text) > maxKeyText {
-		return nil, fmt.Errorf("is longer than %d bytes", maxKeyText)
+		return nil, errKeyTextTooLong
 	}
 	var keys []publicKey
-	rest := strings.TrimSpace(unescape(text))
-	for rest != "" {
-		before, _, found := strings.Cut(rest, pemBegin)
-		block, after := pem.Decode([]byte(rest[len(before):]))
-		if !found || block == nil || !strings.HasPrefix(rest[len(before):], pemBegin+" "+block.Type) {
-			return nil, fmt.Errorf("key %d is not complete PEM", len(keys)+1)
+	for rest := strings.TrimSpace(unescape(text)); rest != ""; {
+		before, block, after, err := nextBlock(rest)
+		if err != nil {
+			return nil, fmt.Errorf("key %d %w", len(keys)+1, err)
 		}
 		key, err := parsePublicKey(before, block)
 		if err != nil {
 			return nil, fmt.Errorf("key %d %w", len(keys)+1, err)
 		}
-		keys = append(keys, key)
-		rest = strings.TrimSpace(string(after))
+		keys, rest = append(keys, key), after
 	}
 	return keys, nil
 }
@@ -160,20 +183,19 @@ func parsePublicKey(before string, block *pem.Block) (publicKey, error) {
 		return publicKey{}, errors.New(`is a private key: list its public half, which "openssl ec -pubout" writes`)
 	}
 	if block.Type != "PUBLIC KEY" {
-		return publicKey{}, fmt.Errorf("must be a PEM block %q, found %q", "PUBLIC KEY", block.Type)
+		return publicKey{}, fmt.Errorf("must be a PEM block \"PUBLIC KEY\", found %q", block.Type)
 	}
 	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
-		return publicKey{}, fmt.Errorf("must be an EC public key on P-256: %w", err)
+		return publicKey{}, notP256(block, err)
 	}
 	key, ok := parsed.(*ecdsa.PublicKey)
 	if !ok {
-		return publicKey{}, fmt.Errorf("must be an EC public key on P-256, found %s", kindOf(parsed))
+		return publicKey{}, fmt.Errorf("%w, found %s", errNotP256, kindOf(parsed))
 	}
 	if err := checkCurve(key.Curve); err != nil {
 		return publicKey{}, err
 	}
-	before = strings.TrimSpace(before)
 	if before == "" {
 		return publicKey{kid: thumbprint(key), key: key}, nil
 	}

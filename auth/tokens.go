@@ -87,19 +87,10 @@ type Tokens struct {
 // variables of the service; it quotes none of their values.
 func NewTokens(config TokenConfig) (*Tokens, error) {
 	t := &Tokens{public: map[string]*ecdsa.PublicKey{}}
-	previous, err := parsePublicKeys(config.PreviousKeys)
-	err = errors.Join(t.readKey(config), t.readLegacySecret(config), named("DIXIE_JWT_PREVIOUS_PUBLIC_KEYS", err))
+	err := errors.Join(t.readKey(config), t.readLegacySecret(config), t.readPublicKeys(config))
 	if err != nil {
 		return nil, err
 	}
-	keys, err := t.publicKeys(previous)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range keys {
-		t.public[k.kid] = k.key
-	}
-	t.keySet = keySet(keys)
 	return t, nil
 }
 
@@ -122,35 +113,37 @@ func (t *Tokens) readLegacySecret(config TokenConfig) error {
 	if config.LegacySecret == "" {
 		return nil
 	}
-	if t.method == jwt.SigningMethodHS256 && !SameSecret(config.LegacySecret, config.PrivateKey) {
+	if t.method == jwt.SigningMethodHS256 && config.PrivateKey != "" && !SameSecret(config.LegacySecret, config.PrivateKey) {
 		return named(name, errors.New("differs from the HS256 secret in DIXIE_JWT_PRIVATE_KEY, and only one can verify: it is for services that sign with a PEM key"))
 	}
 	t.secret = []byte(config.LegacySecret)
 	return named(name, checkHMACSecret(config.LegacySecret, config.AllowShortSecret))
 }
 
-// publicKeys are all keys that verify, each under one kid.
-func (t *Tokens) publicKeys(previous []publicKey) ([]publicKey, error) {
+// readPublicKeys collects all keys that verify tokens with a kid.
+func (t *Tokens) readPublicKeys(config TokenConfig) error {
+	previous, err := parsePublicKeys(config.PreviousKeys)
 	var keys []publicKey
-	if key, ok := t.key.(*ecdsa.PrivateKey); ok {
+	if key, ok := t.key.(*ecdsa.PrivateKey); ok && key != nil {
 		keys = append(keys, publicKey{kid: t.kid, key: &key.PublicKey})
 	}
 	keys = append(keys, previous...)
-	if len(previous) > 0 && !previous[0].named {
-		// Tokens that it signed before anyone thought of rotation call it so.
-		first := publicKey{kid: DefaultKeyID, key: previous[0].key}
-		if !slices.ContainsFunc(keys, func(k publicKey) bool { return k.kid == first.kid }) {
-			keys = append(keys, first)
-		}
+	if len(previous) > 0 && !previous[0].named && !slices.ContainsFunc(keys, hasKeyID(DefaultKeyID)) {
+		// What it signed before anyone thought of rotation calls it so.
+		keys = append(keys, publicKey{kid: DefaultKeyID, key: previous[0].key})
 	}
-	seen := map[string]bool{}
-	for _, k := range keys {
-		if seen[k.kid] {
-			return nil, fmt.Errorf("DIXIE_JWT_PREVIOUS_PUBLIC_KEYS: two keys have the kid %q, and a kid can name only one", k.kid)
+	for i, k := range keys {
+		if slices.ContainsFunc(keys[:i], hasKeyID(k.kid)) {
+			err = errors.Join(err, fmt.Errorf("two keys have the kid %q, which can name only one", k.kid))
 		}
-		seen[k.kid] = true
+		t.public[k.kid] = k.key
 	}
-	return keys, nil
+	t.keySet = keySet(keys)
+	return named("DIXIE_JWT_PREVIOUS_PUBLIC_KEYS", err)
+}
+
+func hasKeyID(kid string) func(publicKey) bool {
+	return func(k publicKey) bool { return k.kid == kid }
 }
 
 // named puts the name of a setting before what is wrong with it.
