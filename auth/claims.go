@@ -38,8 +38,8 @@ func parseTokenHeader(token string) (tokenHeader, error) {
 	if len(token) > maxToken {
 		return h, fmt.Errorf("token of %d bytes, more than %d", len(token), maxToken)
 	}
-	// The decoder passes over line feeds, so that one token had many spellings.
-	if strings.Count(token, ".") != 2 || strings.ContainsAny(token, "\r\n") {
+	// The decoder passes over line feeds, by which one token had many spellings.
+	if strings.ContainsAny(token, "\r\n") {
 		return h, errMalformedToken
 	}
 	segment, _, _ := strings.Cut(token, ".")
