@@ -144,8 +144,7 @@ func checkHMACSecret(secret string, allowShort bool) error {
 	case len(secret) > maxKeyText:
 		return errKeyTextTooLong
 	case utf8.RuneCountInString(secret) < minHMACSecret && !allowShort:
-		return fmt.Errorf("must be an EC private key in PEM form, or an HS256 secret of at least %d characters, found %d characters",
-			minHMACSecret, utf8.RuneCountInString(secret))
+		return fmt.Errorf("an HS256 secret must have at least %d characters, found %d characters", minHMACSecret, utf8.RuneCountInString(secret))
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (s tokenSettings) open() (*auth.Tokens, error) {
 // else returns nil.
 func (s tokenSettings) openForServer(ctx context.Context, dev bool, logger *slog.Logger) (*auth.Tokens, error) {
 	if s.PreviousKeys != "" && s.KeyID == auth.DefaultKeyID {
-		logger.WarnContext(ctx, "DIXIE_JWT_KID is the default one while there are previous keys: tokens of theirs that carry it do not verify any more; give each key its own kid")
+		logger.WarnContext(ctx, "tokens that previous keys signed under the default kid do not verify, because DIXIE_JWT_KID is still the default; give each key a kid of its own")
 	}
 	tokens, err := s.open()
 	if !errors.Is(err, errNoSigningKey) {
