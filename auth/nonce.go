@@ -39,22 +39,22 @@ const minSweep = 1 << 10
 // MemoryNonces remembers nonces in the memory of this process: another process,
 // and this one after a restart, knows nothing of them. The zero value is empty.
 type MemoryNonces struct {
-	mu      sync.Mutex
-	used    map[string]time.Time // until when
-	sweepAt int                  // number of nonces at which expired ones are removed
+	mu        sync.Mutex
+	used      map[string]time.Time // until when
+	sweepAt   int                  // number of nonces at which expired ones are removed
+	fullUntil time.Time            // there is no room before this time
 }
 
-// Use is that of [NonceStore]. When 262,144 nonces are remembered that have not
-// expired, more are refused.
+// Use is that of [NonceStore]. While 262,144 nonces are remembered that have not
+// expired, others are refused.
 func (m *MemoryNonces) Use(_ context.Context, nonce string, now, until time.Time) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if old, ok := m.used[nonce]; ok && old.After(now) {
 		return false, nil
 	}
-	m.sweep(now)
-	if len(m.used) >= maxMemoryNonces {
-		return false, fmt.Errorf("remember a nonce: %d are remembered, which is the limit: %w", len(m.used), reputation.ErrUnavailable)
+	if !m.makeRoom(now) {
+		return false, fmt.Errorf("remember a nonce: %d are remembered, which is the limit: %w", maxMemoryNonces, reputation.ErrUnavailable)
 	}
 	if m.used == nil {
 		m.used = map[string]time.Time{}
@@ -63,14 +63,23 @@ func (m *MemoryNonces) Use(_ context.Context, nonce string, now, until time.Time
 	return true, nil
 }
 
-// sweep removes expired nonces each time that the number of nonces has doubled,
-// so that a call costs the same on average, however many there are.
-func (m *MemoryNonces) sweep(now time.Time) {
+// makeRoom reports whether there is room for one more. It removes expired nonces
+// each time that their number has doubled, and once in a second while there is no
+// room, so that a call costs the same on average, however many there are.
+func (m *MemoryNonces) makeRoom(now time.Time) bool {
 	if len(m.used) < max(m.sweepAt, minSweep) {
-		return
+		return true
+	}
+	if now.Before(m.fullUntil) {
+		return false
 	}
 	maps.DeleteFunc(m.used, func(_ string, until time.Time) bool { return !until.After(now) })
 	m.sweepAt = min(2*len(m.used), maxMemoryNonces)
+	if len(m.used) < maxMemoryNonces {
+		return true
+	}
+	m.fullUntil = now.Add(time.Second)
+	return false
 }
 
 // The parts of a server nonce, in bytes.

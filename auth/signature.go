@@ -7,12 +7,16 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	koblitz "github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
-// sizeSignature is the size of an account's signature: r, s and v.
-const sizeSignature = 65
+const (
+	// sizeSignature is the size of an account's signature in bytes: r, s and v.
+	sizeSignature = 65
+	// maxSignature bounds those of contracts, which have any form.
+	maxSignature = 4 << 10
+)
 
 // hashMessage is the hash that a wallet signs for a text (EIP-191, version 0x45).
 // It contains the length in bytes.
@@ -20,11 +24,11 @@ func hashMessage(text string) [32]byte {
 	return keccak256([]byte("\x19Ethereum Signed Message:\n"+strconv.Itoa(len(text))), []byte(text))
 }
 
-// parseSignature reads 0x and at most limit bytes in hexadecimal.
-func parseSignature(text string, limit int) ([]byte, error) {
+// parseSignature reads 0x and bytes in hexadecimal.
+func parseSignature(text string) ([]byte, error) {
 	digits, ok := strings.CutPrefix(text, "0x")
-	if !ok || len(digits) > hex.EncodedLen(limit) {
-		return nil, &MessageError{"signature", fmt.Sprintf("must be 0x and at most %d bytes in hexadecimal", limit)}
+	if !ok || len(digits) > hex.EncodedLen(maxSignature) {
+		return nil, &MessageError{"signature", fmt.Sprintf("must be 0x and at most %d bytes in hexadecimal", maxSignature)}
 	}
 	signature, err := hex.DecodeString(digits)
 	if err != nil {
@@ -48,7 +52,7 @@ func recoverAddress(hash [32]byte, signature []byte) (Address, error) {
 	default:
 		return Address{}, fmt.Errorf("v must be 27, 28, 0 or 1, found %d", v)
 	}
-	var s secp256k1.ModNScalar
+	var s koblitz.ModNScalar
 	if overflow := s.SetByteSlice(signature[32:64]); !overflow && s.IsOverHalfOrder() {
 		return Address{}, errors.New("s must be in the lower half of its range")
 	}
@@ -63,7 +67,7 @@ func recoverAddress(hash [32]byte, signature []byte) (Address, error) {
 }
 
 // addressOf is the last 20 bytes of the hash of a public key.
-func addressOf(key *secp256k1.PublicKey) Address {
+func addressOf(key *koblitz.PublicKey) Address {
 	hash := keccak256(key.SerializeUncompressed()[1:])
 	return Address(hash[12:])
 }

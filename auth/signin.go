@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"dixie/reputation"
 )
 
 // How signing in fails. What wraps one of these says more, for the log: whoever
@@ -33,8 +35,6 @@ const (
 	replicaSkew = 5 * time.Minute
 	// minNonceKey is the least size of the key for server nonces, in bytes.
 	minNonceKey = 32
-	// maxContractSignature bounds what is sent to a contract, in bytes.
-	maxContractSignature = 4 << 10
 )
 
 // A ContractVerifier asks the contract of a wallet whether it accepts a signature
@@ -122,7 +122,8 @@ func (s *SignIn) NewNonce(context.Context) (string, error) {
 
 // Verify returns the wallet that signed a message, and sees to it that the
 // message signs in only this once. The error matches one of the ErrSignIn errors,
-// or is one of the store or of the verifier of contracts.
+// or says that nonces or contracts could not be asked, and then matches
+// [reputation.ErrUnavailable] when trying again can help.
 //
 // The nonce is taken last, when all else is right. Were it taken first, whoever
 // has seen a message could use up its nonce with a signature that is wrong.
@@ -131,7 +132,7 @@ func (s *SignIn) Verify(ctx context.Context, message, signature string) (Address
 	if err != nil {
 		return Address{}, err
 	}
-	signed, err := parseSignature(signature, s.maxSignature())
+	signed, err := parseSignature(signature)
 	if err != nil {
 		return Address{}, err
 	}
@@ -155,13 +156,6 @@ func (s *SignIn) Verify(ctx context.Context, message, signature string) (Address
 	return m.Address, nil
 }
 
-func (s *SignIn) maxSignature() int {
-	if s.config.Contracts == nil {
-		return sizeSignature
-	}
-	return maxContractSignature
-}
-
 // checkMessage checks what a message says, which costs next to nothing.
 func (s *SignIn) checkMessage(m Message, now time.Time) error {
 	if err := s.checkSite(m); err != nil {
@@ -176,7 +170,7 @@ func (s *SignIn) checkMessage(m Message, now time.Time) error {
 // checkSite checks for whom the message is.
 func (s *SignIn) checkSite(m Message) error {
 	if !slices.ContainsFunc(s.origins, func(o origin) bool { return o.asked(m) }) {
-		return fmt.Errorf("%w: domain %s", ErrSignInRefused, excerpt(m.Scheme+"://"+m.Domain))
+		return fmt.Errorf("%w: domain %s with scheme %s", ErrSignInRefused, excerpt(m.Domain), excerpt(m.Scheme))
 	}
 	if !slices.Contains(s.origins, originOf(m.URI)) {
 		return fmt.Errorf("%w: URI %s", ErrSignInRefused, excerpt(m.URI))
@@ -228,7 +222,7 @@ func (s *SignIn) checkSignature(ctx context.Context, m Message, hash [32]byte, s
 	}
 	valid, contractErr := s.config.Contracts.ValidSignature(ctx, m.ChainID, m.Address, hash, signature)
 	if contractErr != nil {
-		return fmt.Errorf("ask the contract of %s: %w", m.Address, contractErr)
+		return fmt.Errorf("ask the contract of %s: %w: %w", m.Address, reputation.ErrUnavailable, contractErr)
 	}
 	if !valid {
 		return fmt.Errorf("%w: %w, and not accepted by a contract", ErrSignInSignature, err)

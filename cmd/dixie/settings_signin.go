@@ -4,6 +4,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -47,12 +48,13 @@ func (s signInSettings) open(parts signInParts) (*auth.SignIn, error) {
 
 // nonceKey derives the key for nonces from the one for tokens, which replicas
 // share already (RFC 5869): those that accept each other's tokens accept each
-// other's nonces.
+// other's nonces. Line feeds may be written as two characters, as in the key.
 func nonceKey(tokenKey string) ([]byte, error) {
-	if tokenKey == "" {
+	secret := strings.TrimSpace(strings.ReplaceAll(tokenKey, `\n`, "\n"))
+	if secret == "" {
 		return nil, nil
 	}
-	key, err := hkdf.Key(sha256.New, []byte(tokenKey), nil, "dixie sign-in nonces", sha256.Size)
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "dixie sign-in nonces", sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key for nonces: %w", err)
 	}

@@ -68,6 +68,9 @@ func TestNonceKey(t *testing.T) {
 	if key(one) == key(one+"2") {
 		t.Error("different secrets have the same key")
 	}
+	if key("-----BEGIN\nsecret\n") != key(`-----BEGIN\nsecret`) {
+		t.Error("the spelling of line feeds counts")
+	}
 	if key("") != "" {
 		t.Error("a key of nothing")
 	}
