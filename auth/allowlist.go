@@ -185,7 +185,7 @@ func (a *Allowlist) RemoveWallet(ctx context.Context, wallet Address, now time.T
 // AddKey lists a key that [NewKey] or [KeyOf] made. It fails with [ErrEntryExists] if
 // the name or the secret is another key's.
 func (a *Allowlist) AddKey(ctx context.Context, key Key, now time.Time) error {
-	if err := errors.Join(key.check(), checkName(key.Name)); err != nil {
+	if err := errors.Join(key.check(), CheckKeyName(key.Name)); err != nil {
 		return fmt.Errorf("add an API key: %w", err)
 	}
 	return a.change(ctx, now, func(f *allowlistFile) error {

@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, c *console) error {
 	if err != nil {
 		return fmt.Errorf("%w; see dixie --help", err)
 	}
-	err = chosen.Run()
+	err = chosen.Run(variablesOf(parser.Model))
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return errors.New("interrupted")
 	}

@@ -8,9 +8,12 @@ import (
 	"log/slog"
 	"net"
 	nethttp "net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dixie/auth"
 	"dixie/http"
@@ -34,26 +37,27 @@ type serveCmd struct {
 	Dev     bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
 	DevKey  string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
 
-	Tokens    tokenSettings    `embed:""`
-	Allowlist allowlistServing `embed:""`
-	Database  database         `embed:""`
-	Scoring   scoring          `embed:""`
-	Logging   logging          `embed:""`
+	Gateway   gatewaySettings  `embed:"" group:"Callers"`
+	SignIn    signInSettings   `embed:"" group:"Signing in"`
+	Tokens    tokenSettings    `embed:"" group:"Signing in"`
+	Allowlist allowlistServing `embed:"" group:"Callers"`
+	Database  database         `embed:"" group:"Database"`
+	Scoring   scoring          `embed:"" group:"Scoring"`
+	Logging   logging          `embed:"" group:"Logging"`
 }
 
 // Run serves until ctx ends.
-func (s *serveCmd) Run(ctx context.Context, c *console) error {
+func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if s.Dev {
-		s.Migrate, s.Logging.Format = true, "text"
-		if s.Host == "" {
-			s.Host = "127.0.0.1"
-		}
+		s.forDevelopment()
 	}
 	logger := s.Logging.logger()
+	known.warnUnknown(ctx, os.Environ(), logger)
 	params, paramsErr := s.Scoring.params()
-	_, tokensErr := s.Tokens.openForServer(ctx, s.Dev, logger)
-	allowlist, secret, allowlistErr := s.allowlist(logger)
-	if err := errors.Join(paramsErr, tokensErr, allowlistErr); err != nil {
+	tokens, tokensErr := s.Tokens.openForServer(ctx, s.Dev, logger)
+	list, secret, listErr := s.allowlist(logger)
+	_, signInErr := s.verifier(strconv.Itoa(s.Port), allowlist{}, nil)
+	if err := errors.Join(paramsErr, s.Gateway.check(), tokensErr, signInErr, listErr); err != nil {
 		return err
 	}
 	backend, err := s.openBackend(ctx, params, logger)
@@ -61,21 +65,55 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer backend.close()
-	api := http.NewServer(http.Config{
-		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
-		Authenticator: keyring{allowlist}, Monitor: backend.monitor(s.MaxLag),
-		Params: params, Logger: logger, Version: version(),
-	})
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	admitted := allowlist{Allowlist: list, everyone: s.Dev}
+	config := http.Config{
+		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag),
+		Params: params, Logger: logger, Version: version(),
+		Authenticator: callers{list, tokens}, Allowlist: admitted, AdminKey: s.Gateway.AdminKey,
+		Origins: s.Gateway.origins(port), TrustedProxies: s.Gateway.TrustedProxies,
+		PaymentHeaders: s.Gateway.Payment == "true",
+	}
+	if !s.Dev {
+		config.RateLimits = s.Gateway.limits(ctx, logger)
+	}
+	if tokens != nil {
+		verifier, err := s.verifier(port, admitted, backend.pool)
+		if err != nil {
+			return err
+		}
+		config.SignIn = signIn{verifier, tokens}
+	}
+	api := http.NewServer(config)
 	url := "http://" + reachable(listener.Addr())
 	logger.InfoContext(ctx, "serving", "url", url, "store", backend.store, "version", version(), "scoring", params.Version())
 	if s.Dev {
 		printWelcome(c.out, url, secret)
 	}
-	return s.serve(ctx, listener, api, backend, allowlist, logger)
+	return s.serve(ctx, listener, api, backend, list, logger)
+}
+
+// forDevelopment sets what --dev implies.
+func (s *serveCmd) forDevelopment() {
+	s.Migrate, s.Logging.Format = true, "text"
+	if s.Host == "" {
+		s.Host = "127.0.0.1"
+	}
+}
+
+// verifier verifies sign-ins of the wallets that are admitted.
+func (s *serveCmd) verifier(port string, admitted allowlist, pool *pgxpool.Pool) (*auth.SignIn, error) {
+	verifier, err := s.SignIn.open(signInParts{
+		Origins: sites(s.Gateway.origins(port)), TokenKey: s.Tokens.PrivateKey, Pool: pool, Admits: admitted.admits,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("DIXIE_SIWE_DOMAINS and DIXIE_SIWE_CHAINS: %w", err)
+	}
+	return verifier, nil
 }
 
 // serve runs projectors and server until ctx ends: then it answers the requests
@@ -133,23 +171,6 @@ func (s *serveCmd) allowlist(logger *slog.Logger) (list *auth.Allowlist, secret 
 	return list, s.DevKey, nil
 }
 
-// keyring lets the HTTP server ask for API keys.
-type keyring struct {
-	keys *auth.Allowlist
-}
-
-func (k keyring) Authenticate(_ context.Context, token string) (http.Caller, error) {
-	key, err := k.keys.Find(token)
-	if err != nil {
-		return http.Caller{}, fmt.Errorf("%w: %w", http.ErrUnauthenticated, err)
-	}
-	caller := http.Caller{Name: key.Name}
-	for _, scope := range key.Scopes {
-		caller.Scopes = append(caller.Scopes, string(scope))
-	}
-	return caller, nil
-}
-
 // reachable is an address that a client on this machine can use.
 func reachable(addr net.Addr) string {
 	host, port, _ := net.SplitHostPort(addr.String())
@@ -171,6 +192,8 @@ Try it:
     %[1]s/api/reputation/bear-1/events
 
   curl -s -H 'Authorization: Bearer %[2]s' %[1]s/api/reputation/bear-1
+
+Any wallet can sign in, at %[1]s/api/auth/siwe, as there is no allowlist to be on.
 
 `, url, secret)
 }
