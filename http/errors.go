@@ -78,7 +78,7 @@ func describe(err error) (status int, body errorBody) {
 	case errors.As(err, &tooMany):
 		return http.StatusTooManyRequests, errorBody{Error: "rate_limited", Message: "too many requests, try again later", RetryAfter: seconds(tooMany.wait)}
 	case errors.Is(err, errNoToken):
-		return http.StatusUnauthorized, errorBody{Error: "unauthorized", Message: "send the header Authorization: Bearer, with an API key or a token"}
+		return http.StatusUnauthorized, errorBody{Error: "unauthorized", Message: "send the header Authorization: Bearer <API key>"}
 	case errors.As(err, &message):
 		return http.StatusBadRequest, errorBody{Error: "invalid_message", Message: message.Detail}
 	case errors.Is(err, ErrSignInSignature):

@@ -1,0 +1,372 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	secpecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/crypto/sha3"
+
+	"dixie/auth"
+	"dixie/internal/pgtest"
+	"dixie/reputation"
+)
+
+const site = "dixie.example"
+
+// account is an Ethereum account that can sign in.
+type account struct {
+	key     *secp256k1.PrivateKey
+	address auth.Address
+}
+
+func newAccount(t testing.TB) account {
+	t.Helper()
+	key, err := secp256k1.GeneratePrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := account{key: key}
+	sum := keccak(key.PubKey().SerializeUncompressed()[1:])
+	copy(w.address[:], sum[12:])
+	return w
+}
+
+func keccak(data []byte) []byte {
+	h := sha3.NewLegacyKeccak256()
+	h.Write(data)
+	return h.Sum(nil)
+}
+
+// signIn is the body of a sign-in with a nonce.
+func (w account) signIn(t testing.TB, nonce string) string {
+	t.Helper()
+	message := auth.Message{
+		Domain: site, Address: w.address, URI: "https://" + site + "/login", ChainID: 1, Nonce: nonce,
+		IssuedAt: reputation.TimestampOf(time.Now().Truncate(time.Second)),
+	}.String()
+	signed := fmt.Sprintf("\x19Ethereum Signed Message:\n%d%s", len(message), message)
+	compact := secpecdsa.SignCompact(w.key, keccak([]byte(signed)), false)
+	signature := append(compact[1:], compact[0])
+	body, err := json.Marshal(map[string]string{"message": message, "signature": "0x" + hex.EncodeToString(signature)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+var servingLine = regexp.MustCompile(`"msg":"serving","url":"([^"]+)"`)
+
+// serveFor starts a server as operators do, without --dev.
+func serveFor(t *testing.T, env ...string) *server {
+	t.Helper()
+	s := &server{t: t, done: make(chan struct{}), log: &syncBuffer{}}
+	s.cmd = exec.Command(dixie, "serve", "--host", "127.0.0.1", "--port", "0")
+	s.cmd.Env = append(cleanEnv(), env...)
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan string, 1)
+	go func() {
+		defer close(s.done)
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() {
+			_, _ = s.log.Write(append(lines.Bytes(), '\n'))
+			if match := servingLine.FindStringSubmatch(lines.Text()); match != nil {
+				started <- match[1]
+			}
+		}
+		_ = s.cmd.Wait()
+	}()
+	t.Cleanup(s.kill)
+	select {
+	case s.url = <-started:
+	case <-s.done:
+		t.Fatalf("the server did not start:\n%s", s.log)
+	}
+	return s
+}
+
+// answered is the answer to a request with headers.
+type answered struct {
+	Status int
+	Error  string `json:"error"`
+	Token  string `json:"token"`
+	Wallet string `json:"wallet"`
+	Nonce  string `json:"nonce"`
+	Role   string `json:"role"`
+	Exp    int64  `json:"exp"`
+	Keys   []struct{ Kty, Crv, X, Y, Alg, Use, Kid string }
+}
+
+func (s *server) call(method, path, body string, header ...string) answered {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	a := answered{Status: response.StatusCode}
+	if err := json.NewDecoder(response.Body).Decode(&a); err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+// want checks status and code.
+func (a answered) want(t testing.TB, status int, code string) answered {
+	t.Helper()
+	if a.Status != status || a.Error != code {
+		t.Fatalf("%d %q, want %d %q", a.Status, a.Error, status, code)
+	}
+	return a
+}
+
+// gatewayEnv are the settings of a server that wallets sign in to.
+func gatewayEnv(t *testing.T, wallets ...account) (env []string, allowlist string) {
+	t.Helper()
+	dir := t.TempDir()
+	keyFile := filepath.Join(dir, "key.pem")
+	mustCLI(t, nil, "keygen", "--out", keyFile)
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addresses []string
+	for _, w := range wallets {
+		addresses = append(addresses, `"`+w.address.String()+`"`)
+	}
+	allowlist = filepath.Join(dir, "allowlist.json")
+	text := `{"version":1,"wallets":[` + strings.Join(addresses, ",") + `],"apiKeys":[]}`
+	if err := os.WriteFile(allowlist, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"DIXIE_JWT_PRIVATE_KEY=" + strings.ReplaceAll(string(key), "\n", `\n`), // as secret stores deliver it
+		"DIXIE_ALLOWLIST_PATH=" + allowlist, "DIXIE_ADMIN_KEY=" + testAdminKey, "DIXIE_SIWE_DOMAINS=" + site,
+		"DIXIE_ALLOWLIST_POLL=20ms",
+	}, allowlist
+}
+
+const testAdminKey = "an-administrators-key-of-the-tests"
+
+// TestSignIn: a wallet signs in, its token verifies against the published keys and
+// opens routes, its message signs in once, and on any replica.
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	member, stranger := newAccount(t), newAccount(t)
+	env, _ := gatewayEnv(t, member)
+	env = append(env, "DATABASE_URL="+pgtest.URL(t), "DIXIE_SIWE_REQUIRE_SERVER_NONCE=true")
+	one, two := serveFor(t, env...), serveFor(t, env...)
+
+	nonce := one.call("GET", "/api/auth/nonce", "").want(t, 200, "").Nonce
+	body := member.signIn(t, nonce)
+	session := two.call("POST", "/api/auth/siwe", body).want(t, 200, "")
+	if session.Wallet != member.address.String() {
+		t.Errorf("signed in as %s, want %s", session.Wallet, member.address)
+	}
+	for _, s := range []*server{one, two} {
+		s.call("POST", "/api/auth/siwe", body).want(t, 401, "message_replayed")
+	}
+	one.call("POST", "/api/auth/siwe", member.signIn(t, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 401, "message_replayed")
+	one.call("POST", "/api/auth/siwe", stranger.signIn(t, one.call("GET", "/api/auth/nonce", "").Nonce)).want(t, 403, "forbidden")
+
+	checkToken(t, session.Token, one.call("GET", "/api/auth/.well-known/jwks.json", "").want(t, 200, ""), member)
+	bearer := []string{"Authorization", "Bearer " + session.Token}
+	said := one.call("GET", "/api/auth/verify", "", bearer...).want(t, 200, "")
+	if left := said.Exp - time.Now().Unix(); said.Role != "team" || said.Wallet != session.Wallet || left < 3500 || left > 3600 {
+		t.Errorf("the token says %+v", said)
+	}
+	one.call("GET", "/api/reputation", "", bearer...).want(t, 200, "")
+	one.call("GET", "/api/admin/allowlist", "", bearer...).want(t, 403, "insufficient_scope")
+}
+
+// checkToken verifies a token as anyone can who has the key set.
+func checkToken(t testing.TB, token string, set answered, w account) {
+	t.Helper()
+	if len(set.Keys) != 1 || set.Keys[0].Alg != "ES256" || set.Keys[0].Use != "sig" || set.Keys[0].Kid != "dixie-es256-v1" {
+		t.Fatalf("the key set is %+v", set.Keys)
+	}
+	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: coordinate(t, set.Keys[0].X), Y: coordinate(t, set.Keys[0].Y)}
+	parsed, err := jwt.Parse(token, func(*jwt.Token) (any, error) { return public, nil },
+		jwt.WithValidMethods([]string{"ES256"}), jwt.WithIssuer("dixie-bff"), jwt.WithExpirationRequired())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if subject, _ := parsed.Claims.GetSubject(); subject != w.address.String() || parsed.Header["kid"] != "dixie-es256-v1" {
+		t.Errorf("the token is of %s by %v", subject, parsed.Header["kid"])
+	}
+}
+
+func coordinate(t testing.TB, text string) *big.Int {
+	t.Helper()
+	bytes, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(bytes) != 32 {
+		t.Fatalf("coordinate %q: %v", text, err)
+	}
+	return new(big.Int).SetBytes(bytes)
+}
+
+// TestAdministerAllowlist: what administrators change counts at once, for tokens
+// that were issued before, and survives a restart.
+func TestAdministerAllowlist(t *testing.T) {
+	t.Parallel()
+	w := newAccount(t)
+	env, file := gatewayEnv(t)
+	s := serveFor(t, env...)
+	admin := []string{"X-Admin-Key", testAdminKey}
+	s.call("POST", "/api/auth/siwe", w.signIn(t, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 403, "forbidden")
+	s.call("POST", "/api/admin/allowlist", `{"type":"wallet","value":"`+strings.ToLower(w.address.String())+`"}`, admin...).want(t, 201, "")
+	token := s.call("POST", "/api/auth/siwe", w.signIn(t, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 200, "").Token
+	bearer := []string{"Authorization", "Bearer " + token}
+	s.call("GET", "/api/reputation", "", bearer...).want(t, 200, "")
+	s.call("DELETE", "/api/admin/allowlist/"+w.address.String(), "", admin...).want(t, 200, "")
+	s.call("GET", "/api/reputation", "", bearer...).want(t, 403, "forbidden")
+	s.call("GET", "/api/auth/verify", "", bearer...).want(t, 403, "forbidden")
+
+	s.call("POST", "/api/admin/allowlist", `{"type":"apiKey","name":"hive","value":"dxk_chosen_for_the_hive","scopes":["read"]}`, admin...).want(t, 201, "")
+	s.call("POST", "/api/admin/allowlist", `{"type":"apiKey","name":"hive"}`, admin...).want(t, 409, "conflict")
+	s.call("GET", "/api/reputation", "", "Authorization", "Bearer dxk_chosen_for_the_hive").want(t, 200, "")
+	s.stop()
+	again := serveFor(t, env...)
+	again.call("GET", "/api/reputation", "", "Authorization", "Bearer dxk_chosen_for_the_hive").want(t, 200, "")
+	again.call("POST", "/api/admin/allowlist/hive/rotate", "", admin...).want(t, 200, "")
+	again.call("GET", "/api/reputation", "", "Authorization", "Bearer dxk_chosen_for_the_hive").want(t, 401, "invalid_token")
+	text, err := os.ReadFile(file)
+	if err != nil || bytes.Contains(text, []byte("dxk_")) {
+		t.Errorf("the file holds %s, %v", text, err)
+	}
+}
+
+// TestSecretsAreNotTold: neither the log at its most talkative, nor help, nor the
+// complaint about bad settings has any of them.
+func TestSecretsAreNotTold(t *testing.T) {
+	t.Parallel()
+	w := newAccount(t)
+	env, _ := gatewayEnv(t, w)
+	const password, legacy, wrong = "pass-of-the-tests", "a-legacy-secret-of-the-tests-0123456789", "dxk_not_a_key_of_anyone_1"
+	env = append(env, "LOG_LEVEL=debug", "DIXIE_JWT_LEGACY_HS256_SECRET="+legacy)
+	s := serveFor(t, env...)
+	session := s.call("POST", "/api/auth/siwe", w.signIn(t, "k7Qw2Zt9Lm4Xb8Rc"), "X-Forwarded-For", "203.0.113.9")
+	s.call("GET", "/api/reputation", "", "Authorization", "Bearer "+session.Token)
+	s.call("GET", "/api/reputation", "", "Authorization", "Bearer "+wrong)
+	s.call("GET", "/api/reputation/"+wrong, "", "Authorization", "Bearer "+wrong)
+	s.call("GET", "/api/admin/allowlist", "", "X-Admin-Key", testAdminKey)
+	s.call("GET", "/api/admin/allowlist", "", "X-Admin-Key", testAdminKey+"?")
+	s.stop()
+	help, _, err := cli(t, env, "serve", "--help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, unreachable, _ := cli(t, append(env, "DATABASE_URL=postgres://me:"+password+"@127.0.0.1:1/none"), "serve")
+	_, malformed, _ := cli(t, append(env, "DATABASE_URL=postgres://me:"+password+"@:x:/none"), "serve")
+	pem := regexp.MustCompile(`[A-Za-z0-9+/=]{32,}`).FindString(env[0])
+	for where, text := range map[string]string{"log": s.log.String(), "help": help, "no database": unreachable, "bad URL": malformed} {
+		for what, secret := range map[string]string{
+			"key": pem, "administrators' key": testAdminKey, "legacy secret": legacy, "password": password,
+			"token": session.Token, "wrong API key": wrong,
+		} {
+			if secret == "" {
+				t.Fatalf("there is no %s", what)
+			}
+			if strings.Contains(text, secret) {
+				t.Errorf("the %s has the %s", where, what)
+			}
+		}
+	}
+	if !strings.Contains(s.log.String(), "wrong_admin_key") || unreachable == "" || malformed == "" {
+		t.Error("nothing was told at all")
+	}
+}
+
+// TestUnknownVariables: a misspelt setting is named, with the one that was meant.
+func TestUnknownVariables(t *testing.T) {
+	t.Parallel()
+	env, _ := gatewayEnv(t)
+	s := serveFor(t, append(env, "DIXIE_RATE_LIMIT_RMP=5", "DIXIE_SOMETHING_ELSE_ENTIRELY=hidden")...)
+	for _, want := range []string{
+		`"variable":"DIXIE_RATE_LIMIT_RMP","did_you_mean":"DIXIE_RATE_LIMIT_RPM"`,
+		`"variable":"DIXIE_SOMETHING_ELSE_ENTIRELY"}`,
+	} {
+		if !strings.Contains(s.log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, s.log)
+		}
+	}
+	if n := strings.Count(s.log.String(), "unknown variable"); n != 2 || strings.Contains(s.log.String(), "hidden") {
+		t.Errorf("%d variables are unknown:\n%s", n, s.log)
+	}
+}
+
+// TestAllProblemsAtOnce: a start that fails says all that has to be mended.
+func TestAllProblemsAtOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "allowlist.json")
+	if err := os.WriteFile(file, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, err := cli(t, []string{
+		"DIXIE_JWT_PRIVATE_KEY=too-short", "DIXIE_ADMIN_KEY=short", "DIXIE_CORS_ORIGINS=https://*.example/path",
+		"DIXIE_SIWE_DOMAINS=https://a/b", "DIXIE_SCORING_ALPHA_MIN=2", "DIXIE_ALLOWLIST_PATH=" + file, "DIXIE_RATE_LIMIT_RPM=-1",
+	}, "serve", "--port", "0")
+	if err == nil {
+		t.Fatal("the server started")
+	}
+	for _, want := range []string{
+		"DIXIE_JWT_PRIVATE_KEY", "DIXIE_ADMIN_KEY", "DIXIE_CORS_ORIGINS", "DIXIE_SIWE_DOMAINS", "alpha_min", file, "DIXIE_RATE_LIMIT_RPM",
+	} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%s is not named:\n%s", want, stderr)
+		}
+	}
+}
+
+// TestForwardedLimit: over HTTP as operators run it, a caller is limited and told
+// so, and the scaffold of payment marks the answers.
+func TestForwardedLimit(t *testing.T) {
+	t.Parallel()
+	env, _ := gatewayEnv(t)
+	s := serveFor(t, append(env, "DIXIE_RATE_LIMIT_RPM=3", "DIXIE_X402_ENABLED=true")...)
+	for range 3 {
+		s.call("GET", "/api/reputation", "").want(t, 401, "unauthorized")
+	}
+	s.call("GET", "/api/reputation", "").want(t, 429, "rate_limited")
+	response, err := http.Get(s.url + "/livez")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.Header.Get("X-Payment-Status") != "scaffold" {
+		t.Errorf("the headers are %v", response.Header)
+	}
+}
