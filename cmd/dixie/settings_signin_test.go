@@ -75,3 +75,18 @@ func TestNonceKey(t *testing.T) {
 		t.Error("a key of nothing")
 	}
 }
+
+func TestContractNodeSettings(t *testing.T) {
+	t.Parallel()
+	s := parseSignIn(t, "--siwe-domains=dixie.example", "--siwe-rpc-urls=1=https://node.example/a?b=c,8453=http://localhost:8545")
+	if s.Nodes[1] != "https://node.example/a?b=c" || s.Nodes[8453] != "http://localhost:8545" || len(s.Nodes) != 2 {
+		t.Errorf("nodes %v", s.Nodes)
+	}
+	if _, err := s.open(signInParts{}); err != nil {
+		t.Error(err)
+	}
+	s = parseSignIn(t, "--siwe-domains=dixie.example", "--siwe-rpc-urls=1=node.example/secret")
+	if _, err := s.open(signInParts{}); err == nil || !strings.Contains(err.Error(), "siwe-rpc-urls") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("error %v", err)
+	}
+}
