@@ -109,7 +109,7 @@ func TestContractAnswers(t *testing.T) {
 		"no result":                 {answer(200, `{"jsonrpc":"2.0","id":1}`), broken},
 		"nothing":                   {answer(200, ""), broken},
 		"a megabyte":                {answer(200, result(magic+strings.Repeat("00", 1<<20))), broken},
-		"elsewhere":                 {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 307) }, broken},
+		"elsewhere":                 {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusTemporaryRedirect) }, broken},
 		"a connection that is shut": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, broken},
 	} {
 		valid, err := ask(t, nodeOf(t, test.handle), 1)
