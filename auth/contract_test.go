@@ -43,6 +43,15 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
+// elsewhere answers rightly, but not where it was asked.
+func elsewhere(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/secret" {
+		http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
+		return
+	}
+	_, _ = io.WriteString(w, result(magic))
+}
+
 func ask(t testing.TB, nodes *auth.ContractNodes, chain uint64) (bool, error) {
 	t.Helper()
 	return nodes.ValidSignature(t.Context(), chain, wallet, auth.HashMessage("hello world"), []byte("any form"))
@@ -109,7 +118,7 @@ func TestContractAnswers(t *testing.T) {
 		"no result":                 {answer(200, `{"jsonrpc":"2.0","id":1}`), broken},
 		"nothing":                   {answer(200, ""), broken},
 		"a megabyte":                {answer(200, result(magic+strings.Repeat("00", 1<<20))), broken},
-		"elsewhere":                 {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusTemporaryRedirect) }, broken},
+		"elsewhere":                 {elsewhere, broken},
 		"a connection that is shut": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, broken},
 	} {
 		valid, err := ask(t, nodeOf(t, test.handle), 1)

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -172,6 +173,29 @@ func TestPostgresNoncesStaySmall(t *testing.T) {
 	}
 	if expired, kept := count(); expired != 0 || kept != 20 {
 		t.Errorf("%d expired nonces are left, and %d others", expired, kept)
+	}
+}
+
+// TestPostgresNoncesDoNotWait: whoever is at an expired nonce holds up nobody who
+// comes with another.
+func TestPostgresNoncesDoNotWait(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	store := auth.NewPostgresNonces(pool)
+	wantUse(t, store, "expired1", now, now.Add(time.Second), true)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), `SELECT FROM signin_nonces FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	later := now.Add(time.Minute)
+	if free, err := store.Use(ctx, "another1", later, later.Add(time.Minute)); !free || err != nil {
+		t.Errorf("%t, %v", free, err)
 	}
 }
 

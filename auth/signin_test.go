@@ -397,6 +397,8 @@ func TestSites(t *testing.T) {
 	}{
 		{"dixie.example", "", "dixie.example", "https://dixie.example", true},
 		{"dixie.example", "https", "dixie.example", "https://dixie.example/a?b#c", true},
+		{"dixie.example", "", "dixie.example", "https://dixie.example?a/b", true},
+		{"dixie.example", "", "dixie.example", "https://dixie.example#a/b", true},
 		{"dixie.example", "", "dixie.example", "http://dixie.example", false},
 		{"dixie.example", "http", "dixie.example", "https://dixie.example", false},
 		{" DIXIE.example ", "", "dixie.example", "https://dixie.example", true},

@@ -227,17 +227,18 @@ func TestMessageErrorsNameTheField(t *testing.T) {
 		"not-before":      {"Not Before: 2026-02-25", "Not Before: 2026-02-30"},
 		"request-id":      {"Request ID: 7", "Request ID: 7 8"},
 		"resources":       {"- x:y", "- x"},
-		"message":         {"- x:y", "- x:y\n"},
+		"message":         {"\n", "\r\n"},
 	} {
 		text := strings.Replace(good, change[0], change[1], 1)
 		_, err := auth.ParseMessage(text)
-		if field == "message" {
-			field = "resources" // what could follow the last one
-		}
 		var wrong *auth.MessageError
 		if !errors.As(err, &wrong) || wrong.Field != field {
 			t.Errorf("%q instead of %q: error %v, want one of %s", change[1], change[0], err, field)
 		}
+	}
+	_, err := auth.ParseMessage(strings.ReplaceAll(good, "\n", "\r\n"))
+	if err == nil || !strings.Contains(err.Error(), "carriage return") {
+		t.Errorf("carriage returns: error %v", err)
 	}
 }
 

@@ -52,7 +52,11 @@ func (s signInSettings) open(parts signInParts) (*auth.SignIn, error) {
 		}
 		config.Contracts = nodes
 	}
-	return auth.NewSignIn(config)
+	signIn, err := auth.NewSignIn(config)
+	if err != nil && len(s.Domains) == 0 {
+		return nil, fmt.Errorf("%w; DIXIE_SIWE_DOMAINS is not set, so the sites are those of DIXIE_CORS_ORIGINS", err)
+	}
+	return signIn, err
 }
 
 // nonceKey derives the key for nonces from the one for tokens, which replicas

@@ -42,7 +42,7 @@ func TestSignInDomains(t *testing.T) {
 	if _, err := parseSignIn(t, "--siwe-domains=dixie.example").open(signInParts{Origins: []string{"*"}}); err != nil {
 		t.Error(err)
 	}
-	if _, err := parseSignIn(t).open(signInParts{Origins: []string{"*"}}); err == nil || !strings.Contains(err.Error(), `"*"`) {
+	if _, err := parseSignIn(t).open(signInParts{Origins: []string{"*"}}); err == nil || !strings.Contains(err.Error(), `"*"`) || !strings.Contains(err.Error(), "DIXIE_SIWE_DOMAINS") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := parseSignIn(t).open(signInParts{}); err == nil {
