@@ -116,11 +116,11 @@ func (k nonceKey) issue(now time.Time) string {
 	return strings.Repeat("0", lenServerNonce-len(text)) + text
 }
 
-// check reports whether a nonce was issued with the key, not longer ago than age
-// and not more than skew ahead.
+// check reports whether a nonce of letters and digits was issued with the key, less
+// than age ago and not more than skew ahead.
 func (k nonceKey) check(text string, now time.Time, age, skew time.Duration) error {
 	number, ok := new(big.Int).SetString(text, 62)
-	if !ok || len(text) != lenServerNonce || number.Sign() < 0 || number.BitLen() > 8*sizeServerNonce {
+	if !ok || len(text) != lenServerNonce || number.BitLen() > 8*sizeServerNonce {
 		return errNotOurNonce
 	}
 	var nonce [sizeServerNonce]byte

@@ -20,8 +20,9 @@ type PostgresNonces struct {
 func NewPostgresNonces(pool *pgxpool.Pool) *PostgresNonces { return &PostgresNonces{pool} }
 
 // useNonce takes a nonce that is new or has expired. In passing it removes a few
-// that have expired, passing over those that another session is at: more than one
-// call adds, so that the table stays as large as what is remembered.
+// that have expired, more than one call adds, so that the table stays as large as
+// what is remembered. It passes over those that another session is at, and over the
+// nonce itself: a statement may change a row only once.
 const useNonce = `
 WITH expired AS (
 	DELETE FROM signin_nonces WHERE nonce IN (

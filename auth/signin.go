@@ -143,7 +143,7 @@ func (s *SignIn) Verify(ctx context.Context, message, signature string) (Address
 	if err := s.checkSignature(ctx, m, hashMessage(message), signed); err != nil {
 		return Address{}, err
 	}
-	if s.config.Admits != nil && !s.config.Admits(m.Address) {
+	if !s.admits(m.Address) {
 		return Address{}, fmt.Errorf("%w: %s", ErrSignInForbidden, m.Address)
 	}
 	free, err := s.config.Nonces.Use(ctx, m.Nonce, now, m.IssuedAt.Time().Add(messageAge+replicaSkew))
@@ -154,6 +154,10 @@ func (s *SignIn) Verify(ctx context.Context, message, signature string) (Address
 		return Address{}, fmt.Errorf("%w: nonce %s of %s", ErrSignInReplayed, m.Nonce, m.Address)
 	}
 	return m.Address, nil
+}
+
+func (s *SignIn) admits(wallet Address) bool {
+	return s.config.Admits == nil || s.config.Admits(wallet)
 }
 
 // checkMessage checks what a message says, which costs next to nothing.
@@ -209,6 +213,8 @@ func (s *SignIn) checkNonce(m Message, now time.Time) error {
 }
 
 // checkSignature checks that the wallet signed: its account, or else its contract.
+// Contracts of wallets that may not sign in are not asked, and the error does not
+// tell that: whoever has signed nothing learns nothing of the allowlist.
 func (s *SignIn) checkSignature(ctx context.Context, m Message, hash [32]byte, signature []byte) error {
 	signer, err := recoverAddress(hash, signature)
 	if err == nil && signer == m.Address {
@@ -217,8 +223,8 @@ func (s *SignIn) checkSignature(ctx context.Context, m Message, hash [32]byte, s
 	if err == nil {
 		err = fmt.Errorf("signed by %s, not by %s", signer, m.Address)
 	}
-	if s.config.Contracts == nil {
-		return fmt.Errorf("%w: %w (contract wallets are not configured)", ErrSignInSignature, err)
+	if s.config.Contracts == nil || !s.admits(m.Address) {
+		return fmt.Errorf("%w: %w (no contract was asked)", ErrSignInSignature, err)
 	}
 	valid, contractErr := s.config.Contracts.ValidSignature(ctx, m.ChainID, m.Address, hash, signature)
 	if contractErr != nil {

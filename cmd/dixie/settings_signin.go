@@ -13,9 +13,10 @@ import (
 
 // signInSettings are the settings of Sign-In with Ethereum.
 type signInSettings struct {
-	Domains            []string `name:"siwe-domains" env:"DIXIE_SIWE_DOMAINS" placeholder:"HOST" help:"Sites that may ask wallets to sign in, as dixie.example:8443 (https) or http://localhost:3001; those of DIXIE_CORS_ORIGINS when not set."`
-	Chains             []uint64 `name:"siwe-chains" env:"DIXIE_SIWE_CHAINS" default:"1" help:"EIP-155 ids of the chains that wallets may sign in with."`
-	RequireServerNonce bool     `name:"siwe-require-server-nonce" env:"DIXIE_SIWE_REQUIRE_SERVER_NONCE" help:"Accept only messages with a nonce from GET /api/auth/nonce."`
+	Domains            []string          `name:"siwe-domains" env:"DIXIE_SIWE_DOMAINS" placeholder:"HOST" help:"Sites that may ask wallets to sign in, as dixie.example:8443 (https) or http://localhost:3001; those of DIXIE_CORS_ORIGINS when not set."`
+	Chains             []uint64          `name:"siwe-chains" env:"DIXIE_SIWE_CHAINS" default:"1" help:"EIP-155 ids of the chains that wallets may sign in with."`
+	Nodes              map[uint64]string `name:"siwe-rpc-urls" env:"DIXIE_SIWE_RPC_URLS" mapsep:"," placeholder:"CHAIN=URL" help:"Ethereum nodes (JSON-RPC) that say whether the contract of a wallet accepts a signature (EIP-1271), such as 1=https://node.example/key. Without one, wallets that are contracts cannot sign in."`
+	RequireServerNonce bool              `name:"siwe-require-server-nonce" env:"DIXIE_SIWE_REQUIRE_SERVER_NONCE" help:"Accept only messages with a nonce from GET /api/auth/nonce."`
 }
 
 // signInParts are what signing in needs of other settings.
@@ -40,10 +41,22 @@ func (s signInSettings) open(parts signInParts) (*auth.SignIn, error) {
 	if parts.Pool != nil {
 		nonces = auth.NewPostgresNonces(parts.Pool)
 	}
-	return auth.NewSignIn(auth.SignInConfig{
+	config := auth.SignInConfig{
 		Domains: domains, Chains: s.Chains, Nonces: nonces, NonceKey: key,
 		RequireServerNonce: s.RequireServerNonce, Admits: parts.Admits,
-	})
+	}
+	if len(s.Nodes) > 0 {
+		nodes, err := auth.NewContractNodes(s.Nodes)
+		if err != nil {
+			return nil, fmt.Errorf("siwe-rpc-urls: %w", err)
+		}
+		config.Contracts = nodes
+	}
+	signIn, err := auth.NewSignIn(config)
+	if err != nil && len(s.Domains) == 0 {
+		return nil, fmt.Errorf("%w; DIXIE_SIWE_DOMAINS is not set, so the sites are those of DIXIE_CORS_ORIGINS", err)
+	}
+	return signIn, err
 }
 
 // nonceKey derives the key for nonces from the one for tokens, which replicas

@@ -42,7 +42,7 @@ func TestSignInDomains(t *testing.T) {
 	if _, err := parseSignIn(t, "--siwe-domains=dixie.example").open(signInParts{Origins: []string{"*"}}); err != nil {
 		t.Error(err)
 	}
-	if _, err := parseSignIn(t).open(signInParts{Origins: []string{"*"}}); err == nil || !strings.Contains(err.Error(), `"*"`) {
+	if _, err := parseSignIn(t).open(signInParts{Origins: []string{"*"}}); err == nil || !strings.Contains(err.Error(), `"*"`) || !strings.Contains(err.Error(), "DIXIE_SIWE_DOMAINS") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := parseSignIn(t).open(signInParts{}); err == nil {
@@ -73,5 +73,20 @@ func TestNonceKey(t *testing.T) {
 	}
 	if key("") != "" {
 		t.Error("a key of nothing")
+	}
+}
+
+func TestContractNodeSettings(t *testing.T) {
+	t.Parallel()
+	s := parseSignIn(t, "--siwe-domains=dixie.example", "--siwe-rpc-urls=1=https://node.example/a?b=c,8453=http://localhost:8545")
+	if s.Nodes[1] != "https://node.example/a?b=c" || s.Nodes[8453] != "http://localhost:8545" || len(s.Nodes) != 2 {
+		t.Errorf("nodes %v", s.Nodes)
+	}
+	if _, err := s.open(signInParts{}); err != nil {
+		t.Error(err)
+	}
+	s = parseSignIn(t, "--siwe-domains=dixie.example", "--siwe-rpc-urls=1=node.example/secret")
+	if _, err := s.open(signInParts{}); err == nil || !strings.Contains(err.Error(), "siwe-rpc-urls") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("error %v", err)
 	}
 }
