@@ -8,12 +8,14 @@ import (
 const (
 	MaxReported = maxReported
 	StreamPage  = streamPage
+	MaxOutcomes = maxOutcomes
 )
 
 var (
 	DecodeEvents    = decodeEvents
 	ParseRoutingKey = parseRoutingKey
 	NewCursor       = newCursor
+	HeaderJSON      = func(value []byte) string { return headerJSON(value) }
 	ErrorStatus     = func(err error) int { status, _ := describe(err); return status }
 )
 

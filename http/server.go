@@ -36,13 +36,14 @@ type Importer interface {
 	// Import reads lines until the end of in, stores those whose event check lets
 	// through, and calls alive before each batch. With an error it reports what it
 	// has stored until then; a [*reputation.ReadError] says that in failed.
-	Import(ctx context.Context, in io.Reader, check func(*reputation.Event) error, alive func()) (reputation.ImportReport, error)
+	Import(ctx context.Context, in io.Reader, check func(nft string, e *reputation.Event) error, alive func()) (reputation.ImportReport, error)
 }
 
 // Caller is who asks.
 type Caller struct {
 	Name   string   // for the log
 	Scopes []string // what the caller may do: read, append, admin
+	Wallet string   // EIP-55, empty when the caller has none
 }
 
 // May reports whether the caller has a scope.
@@ -69,6 +70,13 @@ type Config struct {
 	Version       string
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
+
+	// Upstream and Ownership are nil together where there is no finn.
+	Upstream    Upstream
+	Ownership   Ownership
+	ChatTimeout time.Duration // of finn's answer to a message; its usual one when 0
+	// PublicReputation lets anyone ask for the score that finn reads.
+	PublicReputation bool
 }
 
 // Server answers requests. It is safe for concurrent use.
@@ -78,6 +86,8 @@ type Server struct {
 	handler http.Handler
 	started time.Time
 	streams chan struct{} // a place for each open stream
+
+	outcomes *outcomes
 
 	stopping context.Context // done when streams are to end
 	stop     context.CancelFunc
@@ -93,6 +103,7 @@ func NewServer(config Config) *Server {
 	}
 	s := &Server{Config: config, started: config.Now(), streams: make(chan struct{}, config.MaxStreams)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.outcomes = s.newOutcomes()
 	s.router = s.newRouter()
 	s.handler = chain(s.router,
 		s.requestID,
@@ -100,6 +111,7 @@ func NewServer(config Config) *Server {
 		s.recovery,
 		securityHeaders,
 		dropIdentityHeaders,
+		s.memoryContext,
 	)
 	return s
 }
@@ -110,6 +122,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // StopStreams tells the streams of the log to end, which would otherwise stay
 // open. Other requests are not affected.
 func (s *Server) StopStreams() { s.stop() }
+
+// Close stores what chats told of agents and is not in the log yet, until ctx
+// ends. It comes after the last request. It fails when something was lost.
+func (s *Server) Close(ctx context.Context) error { return s.outcomes.close(ctx) }
 
 // The scopes that routes ask for. Anyone may use a route without one.
 const (
@@ -125,6 +141,10 @@ func (s *Server) newRouter() *mux.Router {
 	// Ids are decoded and checked by the handlers, so that an encoded slash is a bad
 	// id and not another path.
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	scopeFinn := scopeRead
+	if s.PublicReputation {
+		scopeFinn = anyone
+	}
 	for _, route := range []struct {
 		method, path, scope string
 		handle              handler
@@ -144,6 +164,19 @@ func (s *Server) newRouter() *mux.Router {
 		{http.MethodGet, "/api/reputation/{nftId}/score", scopeRead, s.getScore},
 		{http.MethodGet, "/api/reputation/{nftId}/events", scopeRead, s.getHistory},
 		{http.MethodPost, "/api/reputation/{nftId}/events", scopeAppend, s.appendEvents},
+		{http.MethodGet, "/reputation/{nftId}", scopeFinn, s.getFinnScore},
+
+		{http.MethodPost, "/api/chat", scopeAppend, s.withFinn(s.postChat)},
+		{http.MethodGet, "/api/memory/{nftId}", scopeRead, s.forNFT(readMemory)},
+		{http.MethodGet, "/api/memory/{nftId}/history", scopeRead, s.forNFT(readHistory)},
+		{http.MethodPost, "/api/memory/{nftId}/seal", scopeAppend, s.forNFT(sealMemory)},
+		{http.MethodDelete, "/api/memory/{nftId}/{conversationId}", scopeAppend, s.forNFT(deleteMemory)},
+		{http.MethodPost, "/api/schedule", scopeAppend, s.withFinn(s.postSchedule)},
+		{http.MethodGet, "/api/schedule/{nftId}", scopeRead, s.forNFT(listSchedules)},
+		{http.MethodGet, "/api/schedule/{scheduleId}/history", scopeRead, s.forSchedule(scheduleHistory)},
+		{http.MethodDelete, "/api/schedule/{scheduleId}", scopeAppend, s.forSchedule(cancelSchedule)},
+		{http.MethodGet, "/api/learning/{nftId}/insights", scopeRead, s.forNFT(readInsights)},
+		{http.MethodGet, "/api/learning/{nftId}/gaps", scopeRead, s.forNFT(readGaps)},
 	} {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {
@@ -158,7 +191,7 @@ func (s *Server) newRouter() *mux.Router {
 
 // methodNotAllowed names the methods that the path has (RFC 9110 §15.5.6).
 func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
 		probe := r.Clone(r.Context())
 		probe.Method = method
 		if match := (mux.RouteMatch{}); s.router.Match(probe, &match) && match.MatchErr == nil {

@@ -86,15 +86,19 @@ func (r *Resolver) ResolveOwnership(ctx context.Context, wallet, nft string, f F
 	if found, ok := find(shared, wallet, nft); ok {
 		return found, nil
 	}
-	if err != nil && !errors.Is(err, ErrNoNFT) {
+	unknown := err != nil && !errors.Is(err, ErrNoNFT)
+	if unknown && f != Stale {
 		return NFT{}, err
 	}
-	listed, err := r.nfts.get(ctx, wallet, f)
-	if err != nil {
-		return NFT{}, err
-	}
+	listed, listErr := r.nfts.get(ctx, wallet, f)
 	if found, ok := find(listed, wallet, nft); ok {
 		return found, nil
+	}
+	if listErr != nil && !errors.Is(listErr, ErrNoNFT) {
+		return NFT{}, listErr
+	}
+	if unknown { // the list alone does not tell who is delegated what
+		return NFT{}, err
 	}
 	return NFT{}, ErrNoNFT
 }

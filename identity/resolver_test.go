@@ -296,7 +296,14 @@ func TestStale(t *testing.T) {
 		if owned, err := resolver.Owned(t.Context(), alice, identity.Stale); err != nil || owned[0].ID != "m:1" {
 			t.Errorf("a read: %+v, %v", owned, err)
 		}
-		_, err := resolver.Owned(t.Context(), alice, identity.Fresh)
+		if n, err := resolver.ResolveOwnership(t.Context(), alice, "m:1", identity.Stale); err != nil || n.ID != "m:1" {
+			t.Errorf("a read of an NFT: %+v, %v", n, err)
+		}
+		_, err := resolver.ResolveOwnership(t.Context(), alice, "m:2", identity.Stale) // may be delegated
+		wantUnavailable(t, err)
+		_, err = resolver.ResolveOwnership(t.Context(), alice, "m:1", identity.Fresh)
+		wantUnavailable(t, err)
+		_, err = resolver.Owned(t.Context(), alice, identity.Fresh)
 		wantUnavailable(t, err)
 		_, err = resolver.Owned(t.Context(), bob, identity.Stale)
 		wantUnavailable(t, err)

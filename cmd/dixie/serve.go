@@ -23,6 +23,9 @@ const (
 	bodyTimeout   = time.Minute
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 32 << 10
+
+	// storeTime is what is left at least for storing, after the last request.
+	storeTime = 3 * time.Second
 )
 
 type serveCmd struct {
@@ -35,9 +38,10 @@ type serveCmd struct {
 	Dev       bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
 	DevKey    string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
 
-	Database database `embed:""`
-	Scoring  scoring  `embed:""`
-	Logging  logging  `embed:""`
+	Database database     `embed:""`
+	Finn     finnSettings `embed:""`
+	Scoring  scoring      `embed:""`
+	Logging  logging      `embed:""`
 }
 
 // Run serves until ctx ends.
@@ -51,19 +55,24 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	logger := s.Logging.logger()
 	params, paramsErr := s.Scoring.params()
 	keys, secret, keysErr := s.keys()
-	if err := errors.Join(paramsErr, keysErr); err != nil {
+	finn, finnErr := s.Finn.open(logger)
+	if err := errors.Join(paramsErr, keysErr, finnErr); err != nil {
 		return err
 	}
+	defer finn.close()
 	backend, err := s.openBackend(ctx, params, logger)
 	if err != nil {
 		return err
 	}
 	defer backend.close()
-	api := http.NewServer(http.Config{
+	config := http.Config{
 		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
-		Authenticator: keyring{keys}, Monitor: backend.monitor(s.MaxLag),
+		Authenticator: keyring{keys}, Monitor: backend.monitor(s.MaxLag, finn),
 		Params: params, Logger: logger, Version: version(),
-	})
+		ChatTimeout: s.Finn.ChatTimeout, PublicReputation: s.Finn.PublicReputation,
+	}
+	finn.serve(&config)
+	api := http.NewServer(config)
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
@@ -96,6 +105,7 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
+		s.storeOutcomes(ctx, api, logger)
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
@@ -108,7 +118,22 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 		_ = server.Close()
 	}
 	<-failed
+	s.storeOutcomes(closing, api, logger)
 	return nil
+}
+
+// storeOutcomes gives what chats told the rest of the grace time to get into the
+// log, and a moment when there is none left.
+func (s *serveCmd) storeOutcomes(closing context.Context, api *http.Server, logger *slog.Logger) {
+	until := time.Now().Add(storeTime)
+	if deadline, ok := closing.Deadline(); ok && deadline.After(until) {
+		until = deadline
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(closing), until)
+	defer cancel()
+	if err := api.Close(ctx); err != nil {
+		logger.ErrorContext(ctx, "stopped before everything was stored", "error", err)
+	}
 }
 
 // keys are those of the file, and with --dev one more, whose secret is returned.

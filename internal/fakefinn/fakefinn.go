@@ -138,6 +138,13 @@ func (s *Server) Remember(nft string, projection any) {
 	s.memories[nft] = projection
 }
 
+// Plan adds a schedule of an NFT's.
+func (s *Server) Plan(nft, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schedules[nft] = append(s.schedules[nft], schedule{ID: id, NFT: nft, Expression: "daily", Prompt: "hello"})
+}
+
 // Requests are those so far whose path contains a text.
 func (s *Server) Requests(text string) []Request {
 	s.mu.Lock()

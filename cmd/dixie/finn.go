@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"dixie/http"
+	"dixie/identity"
+)
+
+// finn lets the HTTP server ask the upstream service.
+type finn struct {
+	client   *identity.Client
+	resolver *identity.Resolver
+}
+
+var (
+	_ http.Upstream  = (*finn)(nil)
+	_ http.Ownership = (*finn)(nil)
+)
+
+// close ends look-ups that are under way. f may be nil.
+func (f *finn) close() {
+	if f != nil {
+		f.resolver.Close()
+		f.client.Close()
+	}
+}
+
+// serve adds finn to a server's configuration. f may be nil.
+func (f *finn) serve(c *http.Config) {
+	if f != nil {
+		c.Upstream, c.Ownership = f, f
+	}
+}
+
+// Send implements [http.Upstream].
+func (f *finn) Send(ctx context.Context, r http.UpstreamRequest) (*http.UpstreamResponse, error) {
+	response, err := f.client.Send(ctx, identity.Request(r))
+	if err != nil {
+		return nil, upstreamError(err)
+	}
+	return (*http.UpstreamResponse)(response), nil
+}
+
+// upstreamError is an error of the client's in the words of the HTTP server.
+func upstreamError(err error) error {
+	var status *identity.StatusError
+	switch {
+	case errors.As(err, &status):
+		return (*http.UpstreamError)(status)
+	case errors.Is(err, identity.ErrCircuitOpen):
+		return fmt.Errorf("%w: %w", http.ErrCircuitOpen, err)
+	case errors.Is(err, identity.ErrUnavailable):
+		return fmt.Errorf("%w: %w", http.ErrUpstreamAway, err)
+	}
+	return err
+}
+
+// Owned implements [http.Ownership].
+func (f *finn) Owned(ctx context.Context, wallet string) ([]http.NFT, error) {
+	owned, err := f.resolver.Owned(ctx, wallet, identity.Stale)
+	if errors.Is(err, identity.ErrNoNFT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, ownershipError(err)
+	}
+	nfts := make([]http.NFT, len(owned))
+	for i, n := range owned {
+		nfts[i] = http.NFT{ID: n.ID, Collection: n.Collection}
+	}
+	return nfts, nil
+}
+
+// freshness are the HTTP server's demands in the words of the resolver.
+var freshness = map[http.Freshness]identity.Freshness{
+	http.Stale: identity.Stale, http.Fresh: identity.Fresh, http.Current: identity.Current,
+}
+
+// Access implements [http.Ownership].
+func (f *finn) Access(ctx context.Context, wallet, nft string, fresh http.Freshness) (http.Access, error) {
+	n, err := f.resolver.ResolveOwnership(ctx, wallet, nft, freshness[fresh])
+	switch {
+	case errors.Is(err, identity.ErrNoNFT):
+		return http.NoAccess, nil
+	case err != nil:
+		return http.NoAccess, ownershipError(err)
+	case n.OwnedBy(wallet):
+		return http.Owner, nil
+	case n.DelegatedTo(wallet):
+		return http.Delegated, nil
+	}
+	return http.NoAccess, nil
+}
+
+func ownershipError(err error) error {
+	if errors.Is(err, identity.ErrUnavailable) {
+		return fmt.Errorf("%w: %w", http.ErrOwnershipUnknown, err)
+	}
+	return err
+}
+
+// health is that of finn. f may be nil.
+func (f *finn) health(ctx context.Context) *http.FinnHealth {
+	if f == nil {
+		return nil
+	}
+	health := http.FinnHealth(f.client.Health(ctx))
+	return &health
+}
