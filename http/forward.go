@@ -56,7 +56,7 @@ func (s *Server) forNFT(f forwarding) handler {
 		if err != nil {
 			return err
 		}
-		if err := s.gate(r, ids["nftId"], f.needs); err != nil {
+		if err := s.allow(r, ids["nftId"], f.needs); err != nil {
 			return err
 		}
 		var body jsontext.Value
@@ -86,9 +86,9 @@ func pathIDs(r *http.Request) (map[string]string, error) {
 	return ids, nil
 }
 
-// gate lets only wallets through that are enough to an NFT. Reads may rest on an
+// allow lets only wallets through that are enough to an NFT. Reads may rest on an
 // old answer, everything else asks finn.
-func (s *Server) gate(r *http.Request, nft string, needs Access) error {
+func (s *Server) allow(r *http.Request, nft string, needs Access) error {
 	wallet := callerFrom(r.Context()).Wallet
 	if wallet == "" {
 		return errWallet
@@ -156,7 +156,7 @@ func (s *Server) postSchedule(w http.ResponseWriter, r *http.Request) error {
 	if json.Unmarshal(body, &about) != nil || !nameable(about.NFT) {
 		return badRequest("nftId", nftRule)
 	}
-	if err := s.gate(r, about.NFT, createSchedule.needs); err != nil {
+	if err := s.allow(r, about.NFT, createSchedule.needs); err != nil {
 		return err
 	}
 	return s.forward(w, r, createSchedule, nil, nil, body)
@@ -178,7 +178,7 @@ func (s *Server) forSchedule(f forwarding) handler {
 		if err != nil {
 			return err
 		}
-		if err := s.gate(r, nft, f.needs); err != nil {
+		if err := s.allow(r, nft, f.needs); err != nil {
 			return err
 		}
 		if err := s.hasSchedule(r, nft, ids["scheduleId"]); err != nil {

@@ -129,8 +129,8 @@ func (s *Server) withFinn(h handler) handler {
 }
 
 const (
-	// maxBody bounds the body of a request that goes on to finn.
-	maxBody = 100 << 10
+	// maxForwarded bounds the body of a request that goes on to finn.
+	maxForwarded = 100 << 10
 	// maxAnswer bounds an answer of finn's that is read as a whole.
 	maxAnswer = 1 << 20
 )
@@ -140,7 +140,7 @@ func jsonBody(w http.ResponseWriter, r *http.Request) (jsontext.Value, error) {
 	if err := contentType(r, "application/json"); err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForwarded))
 	if err != nil {
 		return nil, bodyError(err)
 	}

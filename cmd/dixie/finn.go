@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"dixie/http"
 	"dixie/identity"
@@ -109,4 +111,21 @@ func (f *finn) health(ctx context.Context) *http.FinnHealth {
 	}
 	health := http.FinnHealth(f.client.Health(ctx))
 	return &health
+}
+
+// storeTime is what is left at least for storing, after the last request.
+const storeTime = 3 * time.Second
+
+// storeOutcomes gives what chats told the rest of the grace time to get into the
+// log, and a moment when there is none left.
+func storeOutcomes(closing context.Context, api *http.Server, logger *slog.Logger) {
+	until := time.Now().Add(storeTime)
+	if deadline, ok := closing.Deadline(); ok && deadline.After(until) {
+		until = deadline
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(closing), until)
+	defer cancel()
+	if err := api.Close(ctx); err != nil {
+		logger.ErrorContext(ctx, "stopped before everything was stored", "error", err)
+	}
 }
