@@ -98,7 +98,7 @@ func ask(t testing.TB, config identity.Config) func(*http.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolver := identity.NewResolver(client, 0)
+	resolver := identity.NewResolver(client, identity.ResolverConfig{})
 	t.Cleanup(func() {
 		resolver.Close()
 		client.Close()

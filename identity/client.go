@@ -46,7 +46,7 @@ type Config struct {
 	// Outgoing adds to a request what belongs to its context: the request id and
 	// trace headers. It may be nil.
 	Outgoing func(ctx context.Context, header http.Header)
-	// Transport carries requests; one with limits of its own when nil.
+	// Transport carries requests; [NewTransport] when nil.
 	Transport http.RoundTripper
 	Logger    *slog.Logger
 }
@@ -84,7 +84,7 @@ func NewClient(c Config) (*Client, error) {
 		c.Outgoing = func(context.Context, http.Header) {}
 	}
 	if c.Transport == nil {
-		c.Transport = newTransport()
+		c.Transport = NewTransport()
 	}
 	return &Client{
 		base: base, token: c.Token, timeout: c.Timeout, outgoing: c.Outgoing,
@@ -113,7 +113,8 @@ func parseBase(text string) (string, error) {
 	return strings.TrimRight(base.String(), "/"), nil
 }
 
-func newTransport() *http.Transport {
+// NewTransport returns a transport with limits on connections and headers.
+func NewTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = (&net.Dialer{Timeout: defaultTimeout, KeepAlive: 30 * time.Second}).DialContext
 	t.MaxConnsPerHost = maxConnections

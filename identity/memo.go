@@ -14,9 +14,10 @@ import (
 
 // memo remembers the answers to one question about wallets.
 type memo struct {
-	ask   func(ctx context.Context, wallet string) ([]NFT, error)
-	known *lru.Cache[string, answer] // by the wallet in lower case
-	calls singleflight.Group
+	ask    func(ctx context.Context, wallet string) ([]NFT, error)
+	looked func(result string)
+	known  *lru.Cache[string, answer] // by the wallet in lower case
+	calls  singleflight.Group
 
 	base    context.Context // ends look-ups
 	stop    context.CancelFunc
@@ -31,12 +32,12 @@ type answer struct {
 	at   time.Time
 }
 
-func newMemo(wallets int, ask func(context.Context, string) ([]NFT, error)) *memo {
-	known, err := lru.New[string, answer](wallets)
+func newMemo(c ResolverConfig, ask func(context.Context, string) ([]NFT, error)) *memo {
+	known, err := lru.New[string, answer](c.Wallets)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
-	m := &memo{ask: ask, known: known}
+	m := &memo{ask: ask, looked: c.Looked, known: known}
 	m.base, m.stop = context.WithCancel(context.Background())
 	return m
 }
@@ -48,14 +49,17 @@ func (m *memo) get(ctx context.Context, wallet string, f Freshness) ([]NFT, erro
 	}
 	key := strings.ToLower(wallet)
 	if known, ok := m.known.Get(key); ok && f != Current && known.fresh() {
+		m.looked("hit")
 		return known.result()
 	}
 	nfts, err := m.look(ctx, key, wallet)
 	if f == Stale && err != nil && !errors.Is(err, ErrNoNFT) {
 		if known, ok := m.known.Get(key); ok && known.usable() {
+			m.looked("stale")
 			return known.result()
 		}
 	}
+	m.looked("miss")
 	return nfts, err
 }
 

@@ -40,15 +40,27 @@ type Resolver struct {
 	shares *memo // the one NFT of which finn tells the owner and the delegates
 }
 
-// NewResolver returns a resolver that remembers up to so many wallets; 10,000
-// when 0.
-func NewResolver(client *Client, wallets int) *Resolver {
-	if wallets <= 0 {
-		wallets = 10_000
+// ResolverConfig sets a [Resolver] up.
+type ResolverConfig struct {
+	// Wallets is how many are remembered; 10,000 when 0.
+	Wallets int
+	// Looked is told of each question what memory had to it: "hit", "miss", or
+	// "stale" when an old answer served because finn could not be asked. It may be
+	// nil.
+	Looked func(result string)
+}
+
+// NewResolver returns a resolver that knows nothing yet.
+func NewResolver(client *Client, c ResolverConfig) *Resolver {
+	if c.Wallets <= 0 {
+		c.Wallets = 10_000
+	}
+	if c.Looked == nil {
+		c.Looked = func(string) {}
 	}
 	r := &Resolver{client: client}
-	r.nfts = newMemo(wallets, r.list)
-	r.shares = newMemo(wallets, r.share)
+	r.nfts = newMemo(c, r.list)
+	r.shares = newMemo(c, r.share)
 	return r
 }
 

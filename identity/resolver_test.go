@@ -19,9 +19,9 @@ import (
 )
 
 // newResolver asks a handler directly.
-func newResolver(t *testing.T, finn http.Handler, wallets int) *identity.Resolver {
+func newResolver(t *testing.T, finn http.Handler, config ...identity.ResolverConfig) *identity.Resolver {
 	t.Helper()
-	resolver := identity.NewResolver(newClient(t, finn), wallets)
+	resolver := identity.NewResolver(newClient(t, finn), append(config, identity.ResolverConfig{})[0])
 	t.Cleanup(resolver.Close)
 	return resolver
 }
@@ -37,7 +37,7 @@ func TestOwned(t *testing.T) {
 			finn := fakefinn.New()
 			finn.Change(func(b *fakefinn.Behaviour) { b.Shape = shape })
 			finn.Give(alice, fakefinn.NFT{Collection: "mibera", Token: "42"})
-			resolver := newResolver(t, finn, 0)
+			resolver := newResolver(t, finn)
 			owned, err := resolver.Owned(t.Context(), alice, identity.Stale)
 			if err != nil || len(owned) != 1 || owned[0].ID != "mibera:42" || owned[0].Collection != "mibera" {
 				t.Errorf("alice: %+v, %v", owned, err)
@@ -65,7 +65,7 @@ func TestAnyNFT(t *testing.T) {
 	t.Parallel()
 	finn := fakefinn.New()
 	finn.Give(alice, fakefinn.NFT{Collection: "mibera", Token: "1"}, fakefinn.NFT{Collection: "honey", Token: "2"})
-	resolver := newResolver(t, finn, 0)
+	resolver := newResolver(t, finn)
 	for _, id := range []string{"mibera:1", "honey:2"} {
 		if n, err := resolver.ResolveOwnership(t.Context(), alice, id, identity.Fresh); err != nil || n.ID != id {
 			t.Errorf("%s: %+v, %v", id, n, err)
@@ -85,7 +85,7 @@ func TestDelegates(t *testing.T) {
 			finn.Change(func(b *fakefinn.Behaviour) { b.Shape = shapes[name] })
 			finn.Give(alice, shared)
 			finn.Give(bob, shared)
-			resolver := newResolver(t, finn, 0)
+			resolver := newResolver(t, finn)
 			n, err := resolver.ResolveOwnership(t.Context(), bob, "mibera:42", identity.Stale)
 			if err != nil || n.OwnedBy(bob) || !n.DelegatedTo(bob) || !n.DelegatedTo(strings.ToLower(bob)) {
 				t.Errorf("bob: %+v, %v", n, err)
@@ -99,7 +99,7 @@ func TestDelegates(t *testing.T) {
 	finn := fakefinn.New()
 	finn.Give(bob, shared)
 	finn.Give(carol, fakefinn.NFT{Collection: "mibera", Token: "7", Owner: alice})
-	resolver := newResolver(t, finn, 0)
+	resolver := newResolver(t, finn)
 	for _, wallet := range []string{bob, carol} {
 		if owned, err := resolver.Owned(t.Context(), wallet, identity.Stale); !errors.Is(err, identity.ErrNoNFT) {
 			t.Errorf("%s owns %+v, %v", wallet, owned, err)
@@ -149,7 +149,7 @@ func TestForms(t *testing.T) {
 		`[{"collection":"m","tokenId":-1},{"collection":"m","tokenId":""}]`:      nil,
 		`[{"collection":"m","tokenId":1` + big + `}]`:                            nil,
 	} {
-		resolver := newResolver(t, answering(map[string]string{"nfts": `{"nfts":` + answer + `}`}), 0)
+		resolver := newResolver(t, answering(map[string]string{"nfts": `{"nfts":` + answer + `}`}))
 		owned, err := resolver.Owned(t.Context(), alice, identity.Fresh)
 		if want == nil {
 			wantUnavailable(t, err)
@@ -172,7 +172,7 @@ func TestNothing(t *testing.T) {
 		{"nft": `{"nftId":null}`},
 		{"nft": `{"nft":null}`, "ownership": `{"nftId":null,"ownerWallet":null,"delegatedWallets":[]}`},
 	} {
-		resolver := newResolver(t, answering(answers), 0)
+		resolver := newResolver(t, answering(answers))
 		if owned, err := resolver.Owned(t.Context(), alice, identity.Fresh); !errors.Is(err, identity.ErrNoNFT) {
 			t.Errorf("%v: owned %+v, %v", answers, owned, err)
 		}
@@ -216,7 +216,7 @@ func TestUnknown(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var broken, well http.Handler = away, answering(map[string]string{"nfts": `{"nfts":[{"nftId":"m:1"}]}`})
 				finn := broken
-				resolver := newResolver(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { finn.ServeHTTP(w, r) }), 0)
+				resolver := newResolver(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { finn.ServeHTTP(w, r) }))
 				for _, freshness := range []identity.Freshness{identity.Stale, identity.Fresh, identity.Current} {
 					start := time.Now()
 					_, err := resolver.Owned(t.Context(), alice, freshness)
@@ -248,7 +248,8 @@ func TestRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		finn := fakefinn.New()
 		finn.Give(alice, fakefinn.NFT{Collection: "m", Token: "1"})
-		resolver := newResolver(t, finn, 0)
+		looked := map[string]int{}
+		resolver := newResolver(t, finn, identity.ResolverConfig{Looked: func(result string) { looked[result]++ }})
 		steps := []struct {
 			sleep     time.Duration
 			wallet    string
@@ -274,6 +275,12 @@ func TestRemembered(t *testing.T) {
 				t.Errorf("step %d: asked %d times, want %d", i, got, step.asked)
 			}
 		}
+		finn.Change(func(b *fakefinn.Behaviour) { b.Trouble = fakefinn.Down })
+		time.Sleep(10 * time.Minute)
+		_, _ = resolver.Owned(t.Context(), alice, identity.Stale)
+		if diff := cmp.Diff(map[string]int{"hit": 5, "miss": 6, "stale": 1}, looked); diff != "" {
+			t.Errorf("looked up (-want +got):\n%s", diff)
+		}
 	})
 }
 
@@ -284,7 +291,7 @@ func TestStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		finn := fakefinn.New()
 		finn.Give(alice, fakefinn.NFT{Collection: "m", Token: "1"})
-		resolver := newResolver(t, finn, 0)
+		resolver := newResolver(t, finn)
 		for _, wallet := range []string{alice, bob} {
 			_, _ = resolver.Owned(t.Context(), wallet, identity.Fresh)
 		}
@@ -326,7 +333,7 @@ func TestLosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		finn := fakefinn.New()
 		finn.Give(alice, fakefinn.NFT{Collection: "m", Token: "1"})
-		resolver := newResolver(t, finn, 0)
+		resolver := newResolver(t, finn)
 		_, _ = resolver.Owned(t.Context(), alice, identity.Fresh)
 		finn.Give(alice)
 		if _, err := resolver.Owned(t.Context(), alice, identity.Current); !errors.Is(err, identity.ErrNoNFT) {
@@ -347,7 +354,7 @@ func TestTogether(t *testing.T) {
 		finn := newFinn(fakefinn.Slow)
 		finn.Change(func(b *fakefinn.Behaviour) { b.Delay = time.Second })
 		finn.Give(alice, fakefinn.NFT{Collection: "m", Token: "1"})
-		resolver := newResolver(t, finn, 0)
+		resolver := newResolver(t, finn)
 		first, leave := context.WithCancel(t.Context())
 		var asking sync.WaitGroup
 		asking.Go(func() {
@@ -377,7 +384,7 @@ func TestTogether(t *testing.T) {
 func TestBounded(t *testing.T) {
 	t.Parallel()
 	finn := fakefinn.New()
-	resolver := newResolver(t, finn, 2)
+	resolver := newResolver(t, finn, identity.ResolverConfig{Wallets: 2})
 	for _, wallet := range []string{alice, bob, alice, carol, alice, bob} {
 		_, _ = resolver.Owned(t.Context(), wallet, identity.Fresh)
 	}
@@ -390,7 +397,7 @@ func TestBounded(t *testing.T) {
 func TestWallets(t *testing.T) {
 	t.Parallel()
 	finn := fakefinn.New()
-	resolver := newResolver(t, finn, 0)
+	resolver := newResolver(t, finn)
 	for _, wallet := range []string{
 		"", "0x", "alice", alice[2:], alice[:41], alice + "0", alice[:41] + "g", "../../admin", "0x/../../../../health?" + strings.Repeat("a", 20),
 		alice[:38] + "\r\n: ", "0X" + alice[2:], "0x" + strings.Repeat("é", 20), alice[:40] + "%2",
@@ -413,7 +420,7 @@ func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		finn := newFinn(fakefinn.Slow)
 		finn.Change(func(b *fakefinn.Behaviour) { b.Delay = time.Hour })
-		resolver := newResolver(t, finn, 0)
+		resolver := newResolver(t, finn)
 		start := time.Now()
 		var asking sync.WaitGroup
 		asking.Go(func() {
@@ -439,7 +446,7 @@ func FuzzResolver(f *testing.F) {
 	f.Add(`[]`, `null`)
 	f.Fuzz(func(t *testing.T, nfts, other string) {
 		for _, route := range []string{"nfts", "nft"} {
-			resolver := newResolver(t, answering(map[string]string{route: nfts, "ownership": other}), 0)
+			resolver := newResolver(t, answering(map[string]string{route: nfts, "ownership": other}))
 			owned, err := resolver.Owned(t.Context(), alice, identity.Fresh)
 			switch {
 			case err == nil && len(owned) == 0:

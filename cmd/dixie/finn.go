@@ -30,13 +30,6 @@ func (f *finn) close() {
 	}
 }
 
-// serve adds finn to a server's configuration. f may be nil.
-func (f *finn) serve(c *http.Config) {
-	if f != nil {
-		c.Upstream, c.Ownership = f, f
-	}
-}
-
 // Send implements [http.Upstream].
 func (f *finn) Send(ctx context.Context, r http.UpstreamRequest) (*http.UpstreamResponse, error) {
 	response, err := f.client.Send(ctx, identity.Request(r))

@@ -68,9 +68,8 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
 		Authenticator: keyring{allowlist}, Monitor: backend.monitor(s.MaxLag, finn),
 		Params: params, Logger: logger, Version: version(),
-		ChatTimeout: s.Finn.ChatTimeout, PublicReputation: s.Finn.PublicReputation,
 	}
-	finn.serve(&config)
+	s.Finn.apply(&config, finn)
 	api := http.NewServer(config)
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if err != nil {

@@ -30,5 +30,14 @@ func (f finnSettings) open(logger *slog.Logger) (*finn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finn-url, finn-auth-token: %w", err)
 	}
-	return &finn{client: client, resolver: identity.NewResolver(client, f.OwnershipWallets)}, nil
+	resolver := identity.NewResolver(client, identity.ResolverConfig{Wallets: f.OwnershipWallets})
+	return &finn{client: client, resolver: resolver}, nil
+}
+
+// apply adds finn, which may be nil, to a server's configuration.
+func (f finnSettings) apply(c *http.Config, finn *finn) {
+	c.ChatTimeout, c.PublicReputation = f.ChatTimeout, f.PublicReputation
+	if finn != nil {
+		c.Upstream, c.Ownership = finn, finn
+	}
 }
