@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	nethttp "net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -123,8 +124,9 @@ func TestSessionIDs(t *testing.T) {
 // TestSessionIDOfFinn: finn is not trusted with a path either.
 func TestSessionIDOfFinn(t *testing.T) {
 	t.Parallel()
-	for _, answer := range []string{`{"sessionId":"../../api/admin"}`, `{"sessionId":""}`, `{"sessionId":7}`, `{}`, `null`} {
+	for _, answer := range []string{`"../../api/admin"`, `".."`, `""`, `7`, `null`} {
 		b := openMemory(t)
+		answer = fmt.Sprintf(`{"response":"hello","sessionId":%s}`, answer)
 		s := serve(t, b, func(c *http.Config) { c.Upstream, c.Ownership = upstreamOf(answer), owning{} })
 		s.do(t, chat("append", `{"prompt":"hello"}`)).wantError(t, 502, "upstream_error")
 	}
@@ -375,6 +377,23 @@ func TestStreamArrives(t *testing.T) {
 	closeServer(t, s.server)
 	if head := s.head(t); head != 0 {
 		t.Errorf("%d events of an answer that nobody got", head)
+	}
+}
+
+// deaf is a client who cannot be written to.
+type deaf struct{ nethttp.ResponseWriter }
+
+func (deaf) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestDeafClient: nothing is learnt from an answer that did not arrive.
+func TestDeafClient(t *testing.T) {
+	t.Parallel()
+	s := newInTime(t)
+	c := chat("alice", `{"prompt":"one two"}`).with("Accept", "text/event-stream")
+	s.server.ServeHTTP(deaf{httptest.NewRecorder()}, c.request(t, "http://dixie.example"))
+	closeServer(t, s.server)
+	if n := len(s.learnt(t, "mibera:42")); n != 0 {
+		t.Errorf("%d events", n)
 	}
 }
 

@@ -97,7 +97,7 @@ func describe(err error) (status int, body errorBody) {
 	case errors.Is(err, errUpstreamAnswer):
 		return http.StatusBadGateway, errorBody{Error: "upstream_error", Message: "finn gave an answer that makes no sense"}
 	case errors.Is(err, ErrCircuitOpen):
-		return http.StatusServiceUnavailable, errorBody{Error: "circuit_open", Message: "finn has failed too often just now and is left alone for a moment, try again"}
+		return http.StatusServiceUnavailable, errorBody{Error: "circuit_open", Message: "finn has failed too often just now and is left alone for a moment, try again", RetryAfter: 10}
 	case errors.Is(err, ErrUpstreamAway):
 		return http.StatusServiceUnavailable, errorBody{Error: "upstream_error", Message: "finn gave no answer, try again"}
 	case errors.Is(err, errOutcomes):

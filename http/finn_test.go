@@ -357,8 +357,12 @@ func wantTrouble(t testing.TB, c call, got answer) string {
 		default:
 			t.Errorf("%s: %s", c.path, got.body)
 		}
-		if got.status == 503 && got.header.Get("Retry-After") == "" {
-			t.Errorf("%s: no Retry-After", c.path)
+		retry := map[string]string{"circuit_open": "10"}[f.Error]
+		if retry == "" && got.status == 503 {
+			retry = "1"
+		}
+		if given := got.header.Get("Retry-After"); given != retry {
+			t.Errorf("%s: Retry-After %q, %s", c.path, given, got.body)
 		}
 		return f.Error
 	default:
