@@ -8,7 +8,6 @@ import (
 const (
 	MaxReported = maxReported
 	StreamPage  = streamPage
-	MaxOutcomes = maxOutcomes
 )
 
 var (

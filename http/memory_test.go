@@ -27,7 +27,11 @@ func memoryOf(t testing.TB, finn *fakefinn.Server) string {
 // header can have and that means the same.
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	s, finn := behind(t, openMemory)
+	synctest.Test(t, testMemory)
+}
+
+func testMemory(t *testing.T) {
+	s := newInTime(t)
 	projections := map[string]any{
 		"plain":      map[string]any{"summary": "likes honey"},
 		"injection":  map[string]any{"summary": "a\r\nX-Injected: yes\x00\x7f"},
@@ -41,9 +45,9 @@ func TestMemory(t *testing.T) {
 	}
 	missing := map[string]bool{"too long": true, "escaped": true, "no object": true, "very long": true, "no content": true}
 	for name, projection := range projections {
-		finn.Remember("mibera:42", projection)
+		s.finn.Remember("mibera:42", projection)
 		s.do(t, hello).said(t)
-		text := memoryOf(t, finn)
+		text := memoryOf(t, s.finn)
 		if missing[name] != (text == "") || len(text) > 8<<10 {
 			t.Errorf("%s: a memory of %d bytes", name, len(text))
 		}
@@ -59,11 +63,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%s: %q", name, text)
 		}
 	}
-	for _, r := range finn.Requests("") {
-		if r.Header.Get("X-Injected") != "" {
-			t.Error("a header was injected")
-		}
-	}
+	closeServer(t, s.server)
 }
 
 // TestNoMemory: without a wallet, an NFT, a memory or a finn that has it, the chat
@@ -123,15 +123,18 @@ func TestLateMemory(t *testing.T) {
 // TestMemoryOfForwarded requests goes with them, but for those that are about it.
 func TestMemoryOfForwarded(t *testing.T) {
 	t.Parallel()
-	s, finn := behind(t, openMemory)
-	for _, c := range routesOfFinn {
-		s.do(t, c.as("alice"))
-		asked := finn.Requests("")
-		last := asked[len(asked)-1]
-		if about := strings.Contains(last.Path, "/api/memory/"); about != (last.Header.Get("X-Memory-Context") == "") {
-			t.Errorf("%s: %s", last.Path, last.Header)
+	synctest.Test(t, func(t *testing.T) {
+		s := newInTime(t)
+		for _, c := range routesOfFinn {
+			s.do(t, c.as("alice"))
+			asked := s.finn.Requests("")
+			last := asked[len(asked)-1]
+			if about := strings.Contains(last.Path, "/api/memory/"); about != (last.Header.Get("X-Memory-Context") == "") {
+				t.Errorf("%s: %s", last.Path, last.Header)
+			}
 		}
-	}
+		closeServer(t, s.server)
+	})
 }
 
 // TestMemoryCostsNothing: a request that asks finn nothing does not ask for a

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// maxOutcomes bounds the chats whose outcome is not yet in the log, those that
-	// finn is still answering included.
-	maxOutcomes = 1000
+	// defaultOutcomes bounds the chats whose outcome is not yet in the log, those
+	// that finn is still answering included.
+	defaultOutcomes = 1000
 	// outcomePatience is how long an answer waits for its outcome to be stored. It is
 	// more than a healthy database takes, so that an answer that was given is one
 	// whose event is durable.
@@ -59,9 +59,13 @@ type outcomes struct {
 }
 
 func (s *Server) newOutcomes() *outcomes {
+	places := s.MaxOutcomes
+	if places <= 0 {
+		places = defaultOutcomes
+	}
 	o := &outcomes{
 		log: s.Log, primary: s.primary, collection: s.collection, now: s.Now, logger: s.Logger,
-		places: make(chan struct{}, maxOutcomes),
+		places: make(chan struct{}, places),
 	}
 	o.hurry, o.stopping = context.WithCancel(context.Background())
 	o.life, o.end = context.WithCancel(context.Background())

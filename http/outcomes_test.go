@@ -146,9 +146,10 @@ func TestClose(t *testing.T) {
 func TestTooManyOutcomes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, log := withMoody(t)
+		const places = 10
+		s, log := withMoody(t, func(c *http.Config) { c.MaxOutcomes = places })
 		log.away.Store(true)
-		for range http.MaxOutcomes {
+		for range places {
 			s.do(t, hello).said(t)
 		}
 		asked := len(s.finn.Requests("/message"))
@@ -161,10 +162,10 @@ func TestTooManyOutcomes(t *testing.T) {
 		log.away.Store(false)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if n := len(s.learnt(t, "mibera:42")); n != http.MaxOutcomes {
+		if n := len(s.learnt(t, "mibera:42")); n != places {
 			t.Errorf("%d events", n)
 		}
-		for range http.MaxOutcomes + 1 { // places are given back, also after failures
+		for range places + 1 { // places are given back, also after failures
 			s.finn.Change(func(b *fakefinn.Behaviour) { b.Status = 400 })
 			s.do(t, hello).want(t, 400)
 		}

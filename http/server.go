@@ -75,6 +75,7 @@ type Config struct {
 	Upstream    Upstream
 	Ownership   Ownership
 	ChatTimeout time.Duration // of finn's answer to a message; its usual one when 0
+	MaxOutcomes int           // chats whose outcome is not in the log yet; 1,000 when 0
 	// PublicReputation lets anyone ask for the score that finn reads.
 	PublicReputation bool
 }
