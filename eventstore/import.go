@@ -36,7 +36,7 @@ type Importer struct {
 // is called before each batch. Both may be nil. With an error the report says
 // what was stored until then: importing the same lines again is safe. The error
 // is a [*reputation.ReadError] when in failed.
-func (i Importer) Import(ctx context.Context, in io.Reader, check func(*reputation.Event) error, alive func()) (reputation.ImportReport, error) {
+func (i Importer) Import(ctx context.Context, in io.Reader, check func(nft string, e *reputation.Event) error, alive func()) (reputation.ImportReport, error) {
 	run := &importRun{Importer: i, lines: newLineReader(in), check: check, alive: alive}
 	run.report.RejectedLines = []reputation.RejectedLine{}
 	reading, stop := context.WithCancel(ctx)
@@ -65,7 +65,7 @@ func (i Importer) Import(ctx context.Context, in io.Reader, check func(*reputati
 type importRun struct {
 	Importer
 	lines  *lineReader
-	check  func(*reputation.Event) error
+	check  func(nft string, e *reputation.Event) error
 	alive  func()
 	report reputation.ImportReport
 }
@@ -123,7 +123,7 @@ func (r *importRun) next() *importChunk {
 func (r *importRun) entry(line []byte) (Entry, error) {
 	nft, event, err := NumberedLine{text: line}.Decode()
 	if err == nil && r.check != nil {
-		err = r.check(&event)
+		err = r.check(nft, &event)
 	}
 	if err == nil {
 		return NewEntry(nft, &event), nil

@@ -58,8 +58,9 @@ func (s *Server) appendEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	entries := make([]reputation.Entry, len(events))
+	rules := s.appendRules(r.Context())
 	for i := range events {
-		if err := mayAppend(callerFrom(r.Context()), &events[i]); err != nil {
+		if err := rules.check(r.Context(), nft, &events[i]); err != nil {
 			return err
 		}
 		entries[i] = reputation.NewEntry(nft, &events[i])

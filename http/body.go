@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -57,18 +58,28 @@ func bodyError(err error) error {
 	return &requestError{status: http.StatusBadRequest, code: "invalid_request", message: "the body could not be read to its end"}
 }
 
+// jsonBody is the body of a request, which has to be a JSON object.
+func jsonBody(r *http.Request) (jsontext.Value, error) {
+	if err := contentType(r, "application/json"); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	value := jsontext.Value(bytes.TrimSpace(text))
+	if value.Kind() != '{' || !value.IsValid() {
+		return nil, badRequest("body", "must be a JSON object")
+	}
+	return value, nil
+}
+
 // readJSON decodes a body of one JSON object. The object may have other members
 // than v unless options say otherwise.
 func readJSON(r *http.Request, v any, options ...json.Options) error {
-	if err := contentType(r, "application/json"); err != nil {
-		return err
-	}
-	body, err := io.ReadAll(r.Body)
+	body, err := jsonBody(r)
 	if err != nil {
-		return bodyError(err)
-	}
-	if kind := jsontext.Value(body).Kind(); kind != '{' {
-		return badRequest("body", "must be a JSON object")
+		return err
 	}
 	err = json.Unmarshal(body, v, options...)
 	semantic := (*json.SemanticError)(nil)
@@ -78,7 +89,7 @@ func readJSON(r *http.Request, v any, options ...json.Options) error {
 	case errors.As(err, &semantic):
 		return badRequest(field(semantic), "is of another type than it should be")
 	case err != nil:
-		return badRequest("body", "is not well-formed JSON")
+		return badRequest("body", "is not well-formed JSON") // a member that is there twice
 	}
 	return nil
 }

@@ -66,6 +66,7 @@ func describe(err error) (status int, body errorBody) {
 	var message *MessageError
 	var tooMany *rateError
 	var entry *EntryError
+	var upstream *UpstreamError
 	switch {
 	case errors.As(err, &request):
 		return request.status, errorBody{Error: request.code, Message: request.message, Errors: request.errors}
@@ -113,10 +114,52 @@ func describe(err error) (status int, body errorBody) {
 		return http.StatusServiceUnavailable, errorBody{Error: "projection_behind", Message: "the projection did not reach the position of at_least in time, try again"}
 	case errors.Is(err, errStreams):
 		return http.StatusServiceUnavailable, errorBody{Error: "too_many_streams", Message: "too many streams are open, try again later"}
+	case errors.Is(err, errNoUpstream):
+		return http.StatusServiceUnavailable, errorBody{Error: "identity_unconfigured", Message: "this service runs without finn, which this request needs"}
+	case errors.Is(err, ErrOwnershipUnknown):
+		return http.StatusServiceUnavailable, errorBody{Error: "identity_unavailable", Message: "it cannot be found out at the moment what the wallet owns, try again"}
+	case errors.As(err, &upstream):
+		return upstream.describe()
+	case errors.Is(err, errUpstreamAnswer):
+		return http.StatusBadGateway, errorBody{Error: "upstream_error", Message: "finn gave an answer that makes no sense"}
+	case errors.Is(err, ErrCircuitOpen):
+		return http.StatusServiceUnavailable, errorBody{Error: "circuit_open", Message: "finn has failed too often just now and is left alone for a moment, try again", RetryAfter: 10}
+	case errors.Is(err, ErrUpstreamAway):
+		return http.StatusServiceUnavailable, errorBody{Error: "upstream_error", Message: "finn gave no answer, try again"}
+	case errors.Is(err, errOutcomes):
+		return http.StatusServiceUnavailable, errorBody{Error: "unavailable", Message: "the outcomes of too many chats wait for the database, try again"}
 	case errors.Is(err, reputation.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable, errorBody{Error: "unavailable", Message: "the database cannot be reached, try again; appending the same events again is safe"}
 	}
 	return http.StatusInternalServerError, errorBody{Error: "internal_error", Message: "something went wrong here; the log has more under the request id"}
+}
+
+// upstreamCodes are the errors of finn's that callers can do something about.
+var upstreamCodes = map[string]struct {
+	status int
+	body   errorBody
+}{
+	"BUDGET_EXCEEDED":          {http.StatusPaymentRequired, errorBody{Error: "usage_limit", Message: "the usage limit is reached"}},
+	"RATE_LIMITED":             {http.StatusTooManyRequests, errorBody{Error: "rate_limited", Message: "finn has too many requests, try again later", RetryAfter: 60}},
+	"ORACLE_MODEL_UNAVAILABLE": {http.StatusServiceUnavailable, errorBody{Error: "service_unavailable", Message: "the agent's model is not available at the moment"}},
+	"PROVIDER_UNAVAILABLE":     {http.StatusBadGateway, errorBody{Error: "service_unavailable", Message: "the provider of the agent's model is not available at the moment"}},
+}
+
+// describe passes finn's status on, but none of its words. That finn does not
+// accept this service, or sends it elsewhere, is not the caller's affair.
+func (e *UpstreamError) describe() (status int, body errorBody) {
+	if known, ok := upstreamCodes[e.Code]; ok {
+		return known.status, known.body
+	}
+	status = e.Status
+	if status < http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired {
+		status = http.StatusBadGateway
+	}
+	message := "finn refuses this request"
+	if status >= http.StatusInternalServerError {
+		message = "finn failed to serve this request"
+	}
+	return status, errorBody{Error: "upstream_error", Message: message}
 }
 
 // writeError answers with an error.

@@ -14,6 +14,7 @@ var (
 	DecodeEvents    = decodeEvents
 	ParseRoutingKey = parseRoutingKey
 	NewCursor       = newCursor
+	HeaderJSON      = func(value []byte) string { return headerJSON(value) }
 	ErrorStatus     = func(err error) int { status, _ := describe(err); return status }
 )
 

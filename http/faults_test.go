@@ -34,7 +34,7 @@ func (b broken) History(context.Context, string, int64, int) ([]reputation.Recor
 func (b broken) Head(context.Context) (int64, error) { return 0, b.err }
 func (b broken) Changed() <-chan struct{}            { return nil }
 
-func (b broken) Import(context.Context, io.Reader, func(*reputation.Event) error, func()) (reputation.ImportReport, error) {
+func (b broken) Import(context.Context, io.Reader, func(string, *reputation.Event) error, func()) (reputation.ImportReport, error) {
 	return reputation.ImportReport{Lines: 3, Appended: 2, Duplicates: 1}, b.err
 }
 
@@ -262,7 +262,7 @@ func (h hanging) WaitFor(ctx context.Context, _ int64, _ ...string) error {
 	return reputation.ErrBehind
 }
 
-func (h hanging) Import(ctx context.Context, _ io.Reader, _ func(*reputation.Event) error, _ func()) (reputation.ImportReport, error) {
+func (h hanging) Import(ctx context.Context, _ io.Reader, _ func(string, *reputation.Event) error, _ func()) (reputation.ImportReport, error) {
 	return reputation.ImportReport{}, h.wait(ctx)
 }
 

@@ -180,6 +180,9 @@ var readExchanges = []exchange{
 		"/api/reputation/query?routingKey=nft:cub-1",
 		"/api/reputation/query?routingKey=nft:nobody",
 	)},
+	{"finn-score", gets(
+		"/reputation/bear-1", "/reputation/mibera%3A42", "/reputation/cub-1", "/reputation/nobody", "/reputation/a%2Fb",
+	)},
 	{"list", gets(
 		"/api/reputation",
 		"/api/reputation?limit=2",

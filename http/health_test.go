@@ -33,9 +33,13 @@ var healths = map[string]http.Health{
 			projection("cohorts", "standby", 7, 10, 1500*time.Millisecond),
 		},
 	},
-	"memory":    {StoreType: "memory", AggregateCount: new(int64(0))},
-	"degraded":  {StoreType: "memory", AggregateCount: new(int64(4)), Projections: []http.ProjectionHealth{projection("cohorts", "needs rebuild", 3, 10, time.Hour)}},
-	"unhealthy": {StoreType: "postgres", Database: &http.DatabaseHealth{Reachable: false, Latency: 2 * time.Second, Total: 8, Waiting: 3}},
+	"memory":           {StoreType: "memory", AggregateCount: new(int64(0))},
+	"degraded":         {StoreType: "memory", AggregateCount: new(int64(4)), Projections: []http.ProjectionHealth{projection("cohorts", "needs rebuild", 3, 10, time.Hour)}},
+	"unhealthy":        {StoreType: "postgres", Database: &http.DatabaseHealth{Reachable: false, Latency: 2 * time.Second, Total: 8, Waiting: 3}},
+	"finn-healthy":     {StoreType: "memory", AggregateCount: new(int64(4)), Finn: &http.FinnHealth{Reachable: true, Healthy: true, Latency: 12345678 * time.Nanosecond, Circuit: "closed"}},
+	"finn-half-open":   {StoreType: "memory", AggregateCount: new(int64(4)), Finn: &http.FinnHealth{Reachable: true, Healthy: true, Circuit: "half_open"}},
+	"finn-unwell":      {StoreType: "memory", AggregateCount: new(int64(4)), Finn: &http.FinnHealth{Reachable: true, Circuit: "closed"}},
+	"finn-unreachable": {StoreType: "memory", Finn: &http.FinnHealth{Circuit: "open"}},
 	// The count can be an older one than the rest.
 	"unreachable": {StoreType: "postgres", AggregateCount: new(int64(4)), Database: &http.DatabaseHealth{}},
 }

@@ -39,7 +39,7 @@ type Importer interface {
 	// Import reads lines until the end of in, stores those whose event check lets
 	// through, and calls alive before each batch. With an error it reports what it
 	// has stored until then; a [*reputation.ReadError] says that in failed.
-	Import(ctx context.Context, in io.Reader, check func(*reputation.Event) error, alive func()) (reputation.ImportReport, error)
+	Import(ctx context.Context, in io.Reader, check func(nft string, e *reputation.Event) error, alive func()) (reputation.ImportReport, error)
 }
 
 // Caller is who asks.
@@ -84,6 +84,14 @@ type Config struct {
 	PaymentHeaders bool // answers say that payment is a scaffold
 
 	Tracing func(http.Handler) http.Handler // sees requests when they have an id and a route; none when nil
+
+	// Upstream and Ownership are nil together where there is no finn.
+	Upstream    Upstream
+	Ownership   Ownership
+	ChatTimeout time.Duration // of finn's answer to a message; its usual one when 0
+	MaxOutcomes int           // chats whose outcome is not in the log yet; 1,000 when 0
+	// PublicReputation lets anyone ask for the score that finn reads.
+	PublicReputation bool
 }
 
 // Server answers requests. It is safe for concurrent use.
@@ -96,6 +104,8 @@ type Server struct {
 	handler  http.Handler
 	started  time.Time
 	streams  chan struct{} // a place for each open stream
+
+	outcomes *outcomes
 
 	stopping context.Context // done when streams are to end
 	stop     context.CancelFunc
@@ -114,6 +124,7 @@ func NewServer(config Config) *Server {
 		limiters: newLimiters(config.RateLimits), adminKey: sha256.Sum256([]byte(config.AdminKey)),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.outcomes = s.newOutcomes()
 	s.router, s.routes = s.newRouter()
 	s.handler = chain(s.answer(serveRoute),
 		dropIdentityHeaders,
@@ -131,7 +142,7 @@ func NewServer(config Config) *Server {
 		s.limitRate,
 		s.gate,
 		s.paymentWallet,
-		// The memory context has its place here.
+		s.memoryContext,
 	)
 	return s
 }
@@ -142,6 +153,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // StopStreams tells the streams of the log to end, which would otherwise stay
 // open. Other requests are not affected.
 func (s *Server) StopStreams() { s.stop() }
+
+// Close stores what chats told of agents and is not in the log yet, until ctx
+// ends. It comes after the last request. It fails when something was lost.
+func (s *Server) Close(ctx context.Context) error { return s.outcomes.close(ctx) }
 
 // Who may use a route: anyone, or callers with a scope.
 const (
@@ -172,6 +187,10 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 	// id and not another path.
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
 	routes := map[*mux.Route]*route{}
+	scopeFinn := scopeRead
+	if s.PublicReputation {
+		scopeFinn = probe // finn takes a refusal for a failure
+	}
 	for _, route := range []route{
 		{http.MethodGet, "/", anyone, s.getRoot},
 		{http.MethodGet, "/livez", probe, s.getLive},
@@ -198,6 +217,19 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 		{http.MethodGet, "/api/reputation/{nftId}/score", scopeRead, s.getScore},
 		{http.MethodGet, "/api/reputation/{nftId}/events", scopeRead, s.getHistory},
 		{http.MethodPost, "/api/reputation/{nftId}/events", scopeAppend, withBody(maxBatchBytes, s.appendEvents)},
+		{http.MethodGet, "/reputation/{nftId}", scopeFinn, s.getFinnScore},
+
+		{http.MethodPost, "/api/chat", scopeAppend, s.withFinn(s.postChat)},
+		{http.MethodGet, "/api/memory/{nftId}", scopeRead, s.forNFT(readMemory)},
+		{http.MethodGet, "/api/memory/{nftId}/history", scopeRead, s.forNFT(readHistory)},
+		{http.MethodPost, "/api/memory/{nftId}/seal", scopeAppend, s.forNFT(sealMemory)},
+		{http.MethodDelete, "/api/memory/{nftId}/{conversationId}", scopeAppend, s.forNFT(deleteMemory)},
+		{http.MethodPost, "/api/schedule", scopeAppend, s.withFinn(s.postSchedule)},
+		{http.MethodGet, "/api/schedule/{nftId}", scopeRead, s.forNFT(listSchedules)},
+		{http.MethodGet, "/api/schedule/{scheduleId}/history", scopeRead, s.forSchedule(scheduleHistory)},
+		{http.MethodDelete, "/api/schedule/{scheduleId}", scopeAppend, s.forSchedule(cancelSchedule)},
+		{http.MethodGet, "/api/learning/{nftId}/insights", scopeRead, s.forNFT(readInsights)},
+		{http.MethodGet, "/api/learning/{nftId}/gaps", scopeRead, s.forNFT(readGaps)},
 	} {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {

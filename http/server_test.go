@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	nethttp "net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -136,7 +138,7 @@ func (b *backend) config(t testing.TB) http.Config {
 	t.Helper()
 	return http.Config{
 		Log: b.log, Importer: eventstore.Importer{Log: b.log}, Reputations: b.rows,
-		Authenticator: newKeyring(t), Monitor: monitor{}, Params: reputation.DefaultParams(),
+		Authenticator: newKeyring(t), Allowlist: &guests{wallets: slices.Sorted(maps.Values(wallets))}, Monitor: monitor{}, Params: reputation.DefaultParams(),
 		Logger: logger(t), Version: "test", Now: func() time.Time { return now },
 	}
 }

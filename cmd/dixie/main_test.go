@@ -69,7 +69,7 @@ func mustCLI(t *testing.T, env []string, args ...string) string {
 func cleanEnv() []string {
 	var env []string
 	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); !strings.HasPrefix(name, "DIXIE_") && name != "DATABASE_URL" && name != "PORT" {
+		if name, _, _ := strings.Cut(variable, "="); !strings.HasPrefix(name, "DIXIE_") && !strings.HasPrefix(name, "FINN_") && name != "DATABASE_URL" && name != "PORT" {
 			env = append(env, variable)
 		}
 	}

@@ -42,6 +42,7 @@ type serveCmd struct {
 	Tokens    tokenSettings    `embed:"" group:"Signing in"`
 	Allowlist allowlistServing `embed:"" group:"Callers"`
 	Database  database         `embed:"" group:"Database"`
+	Finn      finnSettings     `embed:"" group:"Finn"`
 	Scoring   scoring          `embed:"" group:"Scoring"`
 	Logging   logging          `embed:"" group:"Logging"`
 }
@@ -57,9 +58,11 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	tokens, tokensErr := s.Tokens.openForServer(ctx, s.Dev, logger)
 	list, secret, listErr := s.allowlist(logger)
 	_, signInErr := s.verifier(strconv.Itoa(s.Port), allowlist{}, nil)
-	if err := errors.Join(paramsErr, s.Gateway.check(), tokensErr, signInErr, listErr); err != nil {
+	finn, finnErr := s.Finn.open(logger)
+	if err := errors.Join(paramsErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr); err != nil {
 		return err
 	}
+	defer finn.close()
 	backend, err := s.openBackend(ctx, params, logger)
 	if err != nil {
 		return err
@@ -72,12 +75,13 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	admitted := allowlist{Allowlist: list, everyone: s.Dev}
 	config := http.Config{
-		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag),
+		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, finn),
 		Params: params, Logger: logger, Version: version(),
 		Authenticator: callers{list, tokens}, Allowlist: admitted, AdminKey: s.Gateway.AdminKey,
 		Origins: s.Gateway.origins(port), TrustedProxies: s.Gateway.TrustedProxies,
 		PaymentHeaders: s.Gateway.Payment == "true",
 	}
+	s.Finn.apply(&config, finn)
 	if !s.Dev {
 		config.RateLimits = s.Gateway.limits(ctx, logger)
 	}
@@ -137,6 +141,7 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
+		storeOutcomes(ctx, api, logger)
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
@@ -149,6 +154,7 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 		_ = server.Close()
 	}
 	<-failed
+	storeOutcomes(closing, api, logger)
 	return nil
 }
 
