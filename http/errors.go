@@ -182,25 +182,27 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 	if status == http.StatusServiceUnavailable && body.RetryAfter == 0 {
 		body.RetryAfter = seconds(retryAfter)
 	}
-	if body.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(body.RetryAfter))
-	}
-	switch status {
-	case http.StatusTooManyRequests:
+	setErrorHeaders(w.Header(), status, err, body)
+	if status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests {
 		deny(r, err, body.Error)
-	case http.StatusUnauthorized:
-		deny(r, err, body.Error)
-		w.Header().Set("WWW-Authenticate", challenge(err))
-	case http.StatusForbidden:
-		deny(r, err, body.Error)
-		var scope scopeError
-		if errors.As(err, &scope) {
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="dixie", error="insufficient_scope", scope="%s"`, string(scope)))
-		}
-	case http.StatusRequestEntityTooLarge:
-		w.Header().Set("Connection", "close")
 	}
 	writeJSON(w, status, extend(body))
+}
+
+// setErrorHeaders sets the headers that a status asks for.
+func setErrorHeaders(header http.Header, status int, err error, body errorBody) {
+	if body.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(body.RetryAfter))
+	}
+	var scope scopeError
+	switch {
+	case status == http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", challenge(err))
+	case errors.As(err, &scope):
+		header.Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="dixie", error="insufficient_scope", scope="%s"`, string(scope)))
+	case status == http.StatusRequestEntityTooLarge:
+		header.Set("Connection", "close")
+	}
 }
 
 // challenge is the WWW-Authenticate header of RFC 6750 §3.

@@ -104,7 +104,7 @@ func (s signIn) KeySet() []byte { return s.tokens.JWKS() }
 // allowlist lets administrators change who may use the service.
 type allowlist struct {
 	*auth.Allowlist
-	everyone bool // every wallet is admitted, for development
+	everyone bool // every wallet is admitted as long as none is listed, for development
 }
 
 // Admits implements [http.Allowlist].
@@ -113,7 +113,9 @@ func (a allowlist) Admits(wallet string) bool {
 	return err == nil && a.admits(address)
 }
 
-func (a allowlist) admits(wallet auth.Address) bool { return a.everyone || a.HasWallet(wallet) }
+func (a allowlist) admits(wallet auth.Address) bool {
+	return a.HasWallet(wallet) || a.everyone && len(a.Allowlist.Entries().Wallets) == 0
+}
 
 // Entries implements [http.Allowlist].
 func (a allowlist) Entries() http.Entries {

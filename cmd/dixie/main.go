@@ -62,15 +62,30 @@ func run(ctx context.Context, args []string, c *console) error {
 	if err != nil {
 		return err
 	}
+	known := variablesOf(parser.Model)
+	known.unsetEmpty()
+	unreadable := unsetUnreadable(parser, args)
 	chosen, err := parser.Parse(args)
 	if err != nil {
-		return fmt.Errorf("%w; see dixie --help", err)
+		return fmt.Errorf("%w; see dixie --help", errors.Join(unreadable, err))
 	}
-	err = chosen.Run(variablesOf(parser.Model))
+	if unreadable != nil {
+		return errors.Join(unreadable, checkSettings(ctx, chosen.Selected()))
+	}
+	err = chosen.Run(known)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	return err
+}
+
+// checkSettings reports what else is wrong with the settings of a command that
+// cannot run.
+func checkSettings(ctx context.Context, chosen *kong.Node) error {
+	if command, ok := chosen.Target.Addr().Interface().(interface{ check(context.Context) error }); ok {
+		return command.check(ctx)
+	}
+	return nil
 }
 
 type versionCmd struct{}

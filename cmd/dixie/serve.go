@@ -10,10 +10,9 @@ import (
 	nethttp "net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dixie/auth"
 	"dixie/http"
@@ -34,8 +33,8 @@ type serveCmd struct {
 	Grace   time.Duration `env:"DIXIE_SHUTDOWN_GRACE" default:"25s" help:"How long requests may go on after a signal to stop."`
 	MaxLag  time.Duration `env:"DIXIE_MAX_LAG" default:"1m" help:"Age of an event that is not yet projected from which this replica is not ready."`
 	Migrate bool          `env:"DIXIE_MIGRATE" help:"Bring the schema up to date before serving."`
-	Dev     bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
-	DevKey  string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
+	Dev     bool          `help:"Serve for development, on this machine only: migrates, prints a fresh API key, lets any wallet sign in, limits nobody, logs text."`
+	DevKey  string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" secret:"" placeholder:"KEY" help:"API key of --dev, instead of a fresh one."`
 
 	Gateway   gatewaySettings  `embed:"" group:"Callers"`
 	SignIn    signInSettings   `embed:"" group:"Signing in"`
@@ -54,16 +53,12 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	}
 	logger := s.Logging.logger()
 	known.warnUnknown(ctx, os.Environ(), logger)
-	params, paramsErr := s.Scoring.params()
-	tokens, tokensErr := s.Tokens.openForServer(ctx, s.Dev, logger)
-	list, secret, listErr := s.allowlist(logger)
-	_, signInErr := s.verifier(strconv.Itoa(s.Port), allowlist{}, nil)
-	finn, finnErr := s.Finn.open(logger)
-	if err := errors.Join(paramsErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr); err != nil {
+	parts, err := s.open(ctx, logger)
+	if err != nil {
 		return err
 	}
-	defer finn.close()
-	backend, err := s.openBackend(ctx, params, logger)
+	defer parts.close()
+	backend, err := s.openBackend(ctx, parts.params, logger)
 	if err != nil {
 		return err
 	}
@@ -72,33 +67,25 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	admitted := allowlist{Allowlist: list, everyone: s.Dev}
-	config := http.Config{
-		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, finn),
-		Params: params, Logger: logger, Version: version(),
-		Authenticator: callers{list, tokens}, Allowlist: admitted, AdminKey: s.Gateway.AdminKey,
-		Origins: s.Gateway.origins(port), TrustedProxies: s.Gateway.TrustedProxies,
-		PaymentHeaders: s.Gateway.Payment == "true",
+	config, err := s.config(ctx, parts, backend, port(listener.Addr()), logger)
+	if err != nil {
+		return errors.Join(err, listener.Close())
 	}
-	s.Finn.apply(&config, finn)
-	if !s.Dev {
-		config.RateLimits = s.Gateway.limits(ctx, logger)
-	}
-	if tokens != nil {
-		verifier, err := s.verifier(port, admitted, backend.pool)
-		if err != nil {
-			return err
-		}
-		config.SignIn = signIn{verifier, tokens}
-	}
-	api := http.NewServer(config)
 	url := "http://" + reachable(listener.Addr())
-	logger.InfoContext(ctx, "serving", "url", url, "store", backend.store, "version", version(), "scoring", params.Version())
+	logger.InfoContext(ctx, "serving", "url", url, "store", backend.store, "version", version(), "scoring", parts.params.Version())
 	if s.Dev {
-		printWelcome(c.out, url, secret)
+		printWelcome(c.out, url, parts.devKey, s.sites(port(listener.Addr())))
 	}
-	return s.serve(ctx, listener, api, backend, list, logger)
+	return s.serve(ctx, listener, http.NewServer(config), backend, parts.allowlist.Allowlist, logger)
+}
+
+// check reports all that is wrong with the settings.
+func (s *serveCmd) check(ctx context.Context) error {
+	parts, err := s.open(ctx, slog.New(slog.DiscardHandler))
+	if err == nil {
+		parts.close()
+	}
+	return err
 }
 
 // forDevelopment sets what --dev implies.
@@ -107,17 +94,6 @@ func (s *serveCmd) forDevelopment() {
 	if s.Host == "" {
 		s.Host = "127.0.0.1"
 	}
-}
-
-// verifier verifies sign-ins of the wallets that are admitted.
-func (s *serveCmd) verifier(port string, admitted allowlist, pool *pgxpool.Pool) (*auth.SignIn, error) {
-	verifier, err := s.SignIn.open(signInParts{
-		Origins: sites(s.Gateway.origins(port)), TokenKey: s.Tokens.PrivateKey, Pool: pool, Admits: admitted.admits,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("DIXIE_SIWE_DOMAINS and DIXIE_SIWE_CHAINS: %w", err)
-	}
-	return verifier, nil
 }
 
 // serve runs projectors and server until ctx ends: then it answers the requests
@@ -158,25 +134,6 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	return nil
 }
 
-// allowlist is that of the file, and with --dev knows one more key, whose secret is
-// returned.
-func (s *serveCmd) allowlist(logger *slog.Logger) (list *auth.Allowlist, secret string, err error) {
-	list, err = s.Allowlist.open(logger)
-	if err != nil || !s.Dev {
-		return list, "", err
-	}
-	if s.DevKey == "" {
-		secret, key := auth.NewKey("dev", auth.Scopes, time.Now())
-		list.Also(key)
-		return list, secret, nil
-	}
-	if err := auth.CheckSecret(s.DevKey); err != nil {
-		return nil, "", fmt.Errorf("DIXIE_DEV_API_KEY: %w", err)
-	}
-	list.Also(auth.KeyOf("dev", s.DevKey, auth.Scopes, time.Now()))
-	return list, s.DevKey, nil
-}
-
 // reachable is an address that a client on this machine can use.
 func reachable(addr net.Addr) string {
 	host, port, _ := net.SplitHostPort(addr.String())
@@ -186,8 +143,14 @@ func reachable(addr net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
+// port is the port of an address.
+func port(addr net.Addr) string {
+	_, port, _ := net.SplitHostPort(addr.String())
+	return port
+}
+
 // printWelcome shows a line that works when it is pasted.
-func printWelcome(out io.Writer, url, secret string) {
+func printWelcome(out io.Writer, url, secret string, sites []string) {
 	fmt.Fprintf(out, `Dixie is ready at %[1]s
 
 API key, of this run only unless DIXIE_DEV_API_KEY sets it: %[2]s
@@ -199,7 +162,8 @@ Try it:
 
   curl -s -H 'Authorization: Bearer %[2]s' %[1]s/api/reputation/bear-1
 
-Any wallet can sign in, at %[1]s/api/auth/siwe, as there is no allowlist to be on.
+Wallets sign in at %[1]s/api/auth/siwe, from %[3]s:
+any wallet, as long as the allowlist has none. Requests are not limited.
 
-`, url, secret)
+`, url, secret, strings.Join(sites, ", "))
 }

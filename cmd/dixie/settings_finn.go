@@ -12,7 +12,7 @@ import (
 // finnSettings say where finn is, and what it may see.
 type finnSettings struct {
 	URL              string        `name:"finn-url" env:"FINN_URL" placeholder:"URL" help:"Where finn is, which knows who owns which NFT and runs the agents' sessions. Without it the routes that need it answer 503."`
-	Token            string        `name:"finn-auth-token" env:"FINN_AUTH_TOKEN" placeholder:"TOKEN" help:"Bearer token that finn asks for."`
+	Token            string        `name:"finn-auth-token" env:"FINN_AUTH_TOKEN" secret:"" placeholder:"TOKEN" help:"Bearer token that finn asks for."`
 	Timeout          time.Duration `name:"finn-timeout" env:"FINN_TIMEOUT" default:"5s" help:"How long a request to finn may take."`
 	ChatTimeout      time.Duration `name:"finn-chat-timeout" env:"FINN_CHAT_TIMEOUT" help:"How long finn may take to answer a message, or to begin with it when it streams; as long as any request when 0."`
 	OwnershipWallets int           `name:"ownership-wallets" env:"DIXIE_OWNERSHIP_WALLETS" default:"10000" help:"Wallets whose NFTs are remembered, for five minutes each."`

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"dixie/http"
@@ -15,19 +16,21 @@ import (
 const (
 	// minAdminKey is the least length of the administrators' key.
 	minAdminKey = 16
-	// maxRequests is the greatest limit of requests a minute.
-	maxRequests = 10_000
-	// signInRequests is how many times a minute an address may try to sign in.
+	// defaultRequests and maxRequests are limits of requests a minute.
+	defaultRequests = 100
+	maxRequests     = 10_000
+	// signInRequests is how many times a minute an address may try to sign in, where
+	// requests are limited at all.
 	signInRequests = 30
 )
 
 // gatewaySettings are who may call the service, and how often.
 type gatewaySettings struct {
-	AdminKey       string         `name:"admin-key" env:"DIXIE_ADMIN_KEY" placeholder:"KEY" help:"Administrators' key, sent in X-Admin-Key; at least 16 characters. API keys with the scope admin work without it."`
-	Origins        []string       `name:"cors-origins" env:"DIXIE_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may use the API, as https://dixie.example, or *; http://localhost and the port when not set."`
-	TrustedProxies []netip.Prefix `name:"trusted-proxies" env:"DIXIE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8; none when not set."`
-	RequestLimit   int            `name:"rate-limit-rpm" env:"DIXIE_RATE_LIMIT_RPM" default:"100" help:"Requests a minute of a wallet, or of an address that nobody has signed in from, at most 10,000; 0 is any number."`
-	KeyLimit       int            `name:"rate-limit-key-rpm" env:"DIXIE_RATE_LIMIT_KEY_RPM" default:"0" help:"Requests a minute of the holder of an API key; 0 is any number. Services that append events one by one need many."`
+	AdminKey       string         `name:"admin-key" env:"DIXIE_ADMIN_KEY" secret:"" placeholder:"KEY" help:"Administrators' key, sent in X-Admin-Key; at least 16 characters. API keys with the scope admin work without it."`
+	Origins        []string       `name:"cors-origins" env:"DIXIE_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may use the API, such as https://dixie.example, or *; http://localhost and the port when not set."`
+	TrustedProxies []netip.Prefix `name:"trusted-proxies" env:"DIXIE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Networks of the proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8; none when not set."`
+	RequestLimit   *int           `name:"rate-limit-rpm" env:"DIXIE_RATE_LIMIT_RPM" placeholder:"100" help:"Requests a minute of each caller: the holder of an API key, a wallet, or else an address; at most 10,000, and any number when 0. When not set it is 100 for wallets and addresses, and any number for API keys and with --dev."`
+	KeyLimit       *int           `name:"rate-limit-key-rpm" env:"DIXIE_RATE_LIMIT_KEY_RPM" placeholder:"N" help:"Requests a minute of the holder of an API key, instead; any number when 0. Services that append events one by one need many."`
 	Payment        string         `name:"x402-enabled" env:"DIXIE_X402_ENABLED" default:"false" placeholder:"true" help:"'true' marks every answer with X-Payment-Status: scaffold. No payment is asked for or processed."`
 }
 
@@ -42,12 +45,9 @@ func (g gatewaySettings) check() error {
 			problems = append(problems, fmt.Errorf("DIXIE_CORS_ORIGINS: %w", err))
 		}
 	}
-	for _, limit := range []struct {
-		name  string
-		value int
-	}{{"DIXIE_RATE_LIMIT_RPM", g.RequestLimit}, {"DIXIE_RATE_LIMIT_KEY_RPM", g.KeyLimit}} {
-		if limit.value < 0 {
-			problems = append(problems, fmt.Errorf("%s: must not be negative, found %d", limit.name, limit.value))
+	for name, limit := range map[string]*int{"DIXIE_RATE_LIMIT_RPM": g.RequestLimit, "DIXIE_RATE_LIMIT_KEY_RPM": g.KeyLimit} {
+		if limit != nil && *limit < 0 {
+			problems = append(problems, fmt.Errorf("%s: must not be negative, found %d", name, *limit))
 		}
 	}
 	return errors.Join(problems...)
@@ -65,13 +65,27 @@ func checkOrigin(origin string) error {
 	return nil
 }
 
-// limits are how often callers may call. A limit above the greatest is the
-// greatest, as in the service before this one.
-func (g gatewaySettings) limits(ctx context.Context, logger *slog.Logger) http.RateLimits {
-	if g.RequestLimit > maxRequests {
-		logger.WarnContext(ctx, "DIXIE_RATE_LIMIT_RPM is more than the greatest limit, which is used", "found", g.RequestLimit, "limit", maxRequests)
+// limits are how often callers may call. API keys are not limited unless someone
+// says so: operators hand them out, to services that may append thousands of events
+// a second. A limit above the greatest is the greatest, as in the service before
+// this one.
+func (g gatewaySettings) limits(ctx context.Context, dev bool, logger *slog.Logger) http.RateLimits {
+	limits := http.RateLimits{Clients: defaultRequests}
+	if dev {
+		limits.Clients = 0
 	}
-	return http.RateLimits{Clients: min(g.RequestLimit, maxRequests), Keys: g.KeyLimit, SignIn: signInRequests}
+	if g.RequestLimit != nil {
+		if *g.RequestLimit > maxRequests {
+			logger.WarnContext(ctx, "DIXIE_RATE_LIMIT_RPM is more than the greatest limit, which is used", "found", *g.RequestLimit, "limit", maxRequests)
+		}
+		limits.Clients = min(*g.RequestLimit, maxRequests)
+		limits.Keys = limits.Clients
+	}
+	if g.KeyLimit != nil {
+		limits.Keys = *g.KeyLimit
+	}
+	limits.SignIn = min(limits.Clients, signInRequests)
+	return limits
 }
 
 // origins are those of pages that may use the API: the service's own when none
@@ -83,13 +97,7 @@ func (g gatewaySettings) origins(port string) []string {
 	return []string{"http://localhost:" + port}
 }
 
-// sites are origins that sign-in can be asked for from, which * cannot stand for.
-func sites(origins []string) []string {
-	var named []string
-	for _, origin := range origins {
-		if origin != "*" {
-			named = append(named, origin)
-		}
-	}
-	return named
+// named are origins without *, which no sign-in can be asked for from.
+func named(origins []string) []string {
+	return slices.DeleteFunc(slices.Clone(origins), func(origin string) bool { return origin == "*" })
 }

@@ -15,7 +15,7 @@ import (
 type signInSettings struct {
 	Domains            []string          `name:"siwe-domains" env:"DIXIE_SIWE_DOMAINS" placeholder:"HOST" help:"Sites that may ask wallets to sign in, as dixie.example:8443 (https) or http://localhost:3001; those of DIXIE_CORS_ORIGINS when not set."`
 	Chains             []uint64          `name:"siwe-chains" env:"DIXIE_SIWE_CHAINS" default:"1" help:"EIP-155 ids of the chains that wallets may sign in with."`
-	Nodes              map[uint64]string `name:"siwe-rpc-urls" env:"DIXIE_SIWE_RPC_URLS" mapsep:"," placeholder:"CHAIN=URL" help:"Ethereum nodes (JSON-RPC) that say whether the contract of a wallet accepts a signature (EIP-1271), such as 1=https://node.example/key. Without one, wallets that are contracts cannot sign in."`
+	Nodes              map[uint64]string `name:"siwe-rpc-urls" env:"DIXIE_SIWE_RPC_URLS" mapsep:"," secret:"" placeholder:"CHAIN=URL" help:"Ethereum nodes (JSON-RPC) that say whether the contract of a wallet accepts a signature (EIP-1271), such as 1=https://node.example/key. Without one, wallets that are contracts cannot sign in."`
 	RequireServerNonce bool              `name:"siwe-require-server-nonce" env:"DIXIE_SIWE_REQUIRE_SERVER_NONCE" help:"Accept only messages with a nonce from GET /api/auth/nonce."`
 }
 

@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,6 +16,9 @@ import (
 
 // variablePrefix begins the variables that are this program's alone.
 const variablePrefix = "DIXIE_"
+
+// secretTag marks flags whose values are never shown.
+const secretTag = "secret"
 
 // variables are the environment variables that some command reads.
 type variables []string
@@ -47,13 +54,63 @@ func (v variables) warnUnknown(ctx context.Context, environ []string, logger *sl
 }
 
 // nearest is the known name that is least edits away, if they are few for its
-// length.
+// length without the prefix.
 func (v variables) nearest(name string) string {
-	near, least := "", len(name)/3+1
+	near, least := "", max(2, (len(name)-len(variablePrefix))/3)+1
 	for _, known := range v {
 		if distance := levenshtein.ComputeDistance(name, known); distance < least {
 			near, least = known, distance
 		}
 	}
 	return near
+}
+
+// unsetEmpty makes variables that are empty ones that are not set: templates of
+// deployments set what nobody filled in.
+func (v variables) unsetEmpty() {
+	for _, name := range v {
+		if value, set := os.LookupEnv(name); set && value == "" {
+			_ = os.Unsetenv(name) // fails only for names that cannot exist
+		}
+	}
+}
+
+// unsetUnreadable reports all variables of the command's that cannot be read, where
+// the library would stop at the first, and unsets them, so that whatever else is
+// wrong can be found too.
+func unsetUnreadable(parser *kong.Kong, args []string) error {
+	trace, err := kong.Trace(parser, args)
+	if err != nil || trace.Selected() == nil {
+		return nil // parsing says what is wrong with the arguments
+	}
+	var problems []error
+	for _, flag := range slices.Concat(trace.Selected().AllFlags(false)...) {
+		for _, name := range flag.Envs {
+			value, set := os.LookupEnv(name)
+			if !set {
+				continue
+			}
+			if err := readable(flag, value); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", name, err))
+				_ = os.Unsetenv(name)
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// readable reports what is wrong with the value of a flag.
+func readable(flag *kong.Flag, value string) error {
+	target := reflect.New(flag.Target.Type()).Elem()
+	scan := kong.ScanFromTokens(kong.Token{Type: kong.FlagValueToken, Value: value})
+	err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, target)
+	switch {
+	case err != nil && flag.Tag.Has(secretTag):
+		return errors.New("cannot be read")
+	case err != nil:
+		return err
+	case flag.Enum != "" && !slices.Contains(flag.EnumSlice(), value):
+		return fmt.Errorf("must be one of %s, found %q", strings.Trim(flag.Enum, ","), value)
+	}
+	return nil
 }
