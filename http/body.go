@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -52,8 +53,11 @@ func withBody(most int64, h handler) handler {
 // bodyError explains why a body could not be read.
 func bodyError(err error) error {
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	switch {
+	case errors.As(err, &tooLarge):
 		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &requestError{status: http.StatusRequestTimeout, code: "request_timeout", message: "the body did not come in time"}
 	}
 	return &requestError{status: http.StatusBadRequest, code: "invalid_request", message: "the body could not be read to its end"}
 }

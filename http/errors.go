@@ -56,6 +56,25 @@ type errorBody struct {
 // retryAfter is how long callers are asked to wait before they try again.
 const retryAfter = time.Second
 
+// refusals are the ways in which callers are not let in, or may not change who is.
+var refusals = []struct {
+	err    error
+	status int
+	body   errorBody
+}{
+	{errNoToken, http.StatusUnauthorized, errorBody{Error: "unauthorized", Message: "send the header Authorization: Bearer <API key>"}},
+	{ErrSignInSignature, http.StatusUnauthorized, errorBody{Error: "invalid_signature", Message: "the wallet that the message names has not signed it"}},
+	{ErrSignInExpired, http.StatusUnauthorized, errorBody{Error: "message_expired", Message: "the message is not valid at this time: ask the wallet to sign a new one"}},
+	{ErrSignInReplayed, http.StatusUnauthorized, errorBody{Error: "message_replayed", Message: "the nonce of the message is used up or not known: get another and ask the wallet to sign a new message"}},
+	{ErrSignInRefused, http.StatusUnauthorized, errorBody{Error: "message_refused", Message: "the message is for a site or a chain that may not sign in here"}},
+	{ErrNotAdmitted, http.StatusForbidden, errorBody{Error: "forbidden", Message: "the wallet is not on the allowlist"}},
+	{errAdminKey, http.StatusForbidden, errorBody{Error: "forbidden", Message: adminKeyHeader + " is not the administrators' key"}},
+	{ErrListed, http.StatusConflict, errorBody{Error: "conflict", Message: "the entry is on the allowlist already"}},
+	{ErrNotListed, http.StatusNotFound, errorBody{Error: "not_found", Message: "the entry is not on the allowlist"}},
+	{errNoSignIn, http.StatusServiceUnavailable, errorBody{Error: "signin_unconfigured", Message: "this service has no key to sign tokens with; API keys work", RetryAfter: 60}},
+	{ErrUnauthenticated, http.StatusUnauthorized, errorBody{Error: "invalid_token", Message: "the bearer token is not known, or no longer valid"}},
+}
+
 // describe is the only place where an error becomes a status. Errors that it does
 // not know are a 500, and only the log sees their text.
 func describe(err error) (status int, body errorBody) {
@@ -67,6 +86,11 @@ func describe(err error) (status int, body errorBody) {
 	var tooMany *rateError
 	var entry *EntryError
 	var upstream *UpstreamError
+	for _, refusal := range refusals {
+		if errors.Is(err, refusal.err) {
+			return refusal.status, refusal.body
+		}
+	}
 	switch {
 	case errors.As(err, &request):
 		return request.status, errorBody{Error: request.code, Message: request.message, Errors: request.errors}
@@ -78,32 +102,10 @@ func describe(err error) (status int, body errorBody) {
 		return http.StatusForbidden, errorBody{Error: "insufficient_scope", Message: scope.Error()}
 	case errors.As(err, &tooMany):
 		return http.StatusTooManyRequests, errorBody{Error: "rate_limited", Message: "too many requests, try again later", RetryAfter: seconds(tooMany.wait)}
-	case errors.Is(err, errNoToken):
-		return http.StatusUnauthorized, errorBody{Error: "unauthorized", Message: "send the header Authorization: Bearer <API key>"}
 	case errors.As(err, &message):
 		return http.StatusBadRequest, errorBody{Error: "invalid_message", Message: message.Detail}
-	case errors.Is(err, ErrSignInSignature):
-		return http.StatusUnauthorized, errorBody{Error: "invalid_signature", Message: "the wallet that the message names has not signed it"}
-	case errors.Is(err, ErrSignInExpired):
-		return http.StatusUnauthorized, errorBody{Error: "message_expired", Message: "the message is not valid at this time: ask the wallet to sign a new one"}
-	case errors.Is(err, ErrSignInReplayed):
-		return http.StatusUnauthorized, errorBody{Error: "message_replayed", Message: "the nonce of the message is used up or not known: get another and ask the wallet to sign a new message"}
-	case errors.Is(err, ErrSignInRefused):
-		return http.StatusUnauthorized, errorBody{Error: "message_refused", Message: "the message is for a site or a chain that may not sign in here"}
-	case errors.Is(err, ErrNotAdmitted):
-		return http.StatusForbidden, errorBody{Error: "forbidden", Message: "the wallet is not on the allowlist"}
-	case errors.Is(err, errAdminKey):
-		return http.StatusForbidden, errorBody{Error: "forbidden", Message: adminKeyHeader + " is not the administrators' key"}
 	case errors.As(err, &entry):
 		return describe(badRequest(entry.Field, entry.Detail))
-	case errors.Is(err, ErrListed):
-		return http.StatusConflict, errorBody{Error: "conflict", Message: "the entry is on the allowlist already"}
-	case errors.Is(err, ErrNotListed):
-		return http.StatusNotFound, errorBody{Error: "not_found", Message: "the entry is not on the allowlist"}
-	case errors.Is(err, errNoSignIn):
-		return http.StatusServiceUnavailable, errorBody{Error: "signin_unconfigured", Message: "this service has no key to sign tokens with; API keys work", RetryAfter: 60}
-	case errors.Is(err, ErrUnauthenticated):
-		return http.StatusUnauthorized, errorBody{Error: "invalid_token", Message: "the bearer token is not known, or no longer valid"}
 	case errors.Is(err, errNoRoute):
 		return http.StatusNotFound, errorBody{Error: "not_found", Message: "there is nothing at this path"}
 	case errors.Is(err, reputation.ErrNotFound):
@@ -200,7 +202,7 @@ func setErrorHeaders(header http.Header, status int, err error, body errorBody) 
 		header.Set("WWW-Authenticate", challenge(err))
 	case errors.As(err, &scope):
 		header.Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="dixie", error="insufficient_scope", scope="%s"`, string(scope)))
-	case status == http.StatusRequestEntityTooLarge:
+	case status == http.StatusRequestEntityTooLarge, status == http.StatusRequestTimeout:
 		header.Set("Connection", "close")
 	}
 }

@@ -8,6 +8,7 @@ import (
 const (
 	MaxReported = maxReported
 	StreamPage  = streamPage
+	MaxBuckets  = maxBuckets
 )
 
 var (
@@ -38,3 +39,6 @@ func (s *Server) ProbeAs(access, path string, h http.HandlerFunc) {
 		return nil
 	}}
 }
+
+// Remembered is how many callers the limit of requests remembers.
+func (s *Server) Remembered() int { return s.limiters.clients.buckets.Len() }

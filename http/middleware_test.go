@@ -31,6 +31,13 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
+// reset empties the journal.
+func (j *journal) reset() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.text.Reset()
+}
+
 // keep makes a server write its log to j.
 func (j *journal) keep(c *http.Config) {
 	c.Logger = slog.New(slog.NewJSONHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -2,7 +2,9 @@ package http_test
 
 import (
 	"fmt"
+	"log/slog"
 	nethttp "net/http"
+	"net/http/httptest"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -126,5 +128,34 @@ func TestNoRateLimit(t *testing.T) {
 		if got := s.do(t, call{path: "/api/reputation"}.by(member)).want(t, 200); got.header.Get("RateLimit") != "" {
 			t.Fatal("there is a limit")
 		}
+	}
+}
+
+// TestRateLimitIsBounded: however many addresses ask, the memory for them is
+// bounded, and those that asked last are remembered.
+func TestRateLimitIsBounded(t *testing.T) {
+	t.Parallel()
+	config := openMemory(t).config(t)
+	config.RateLimits = http.RateLimits{Clients: 1}
+	config.Logger = slog.New(slog.DiscardHandler)
+	server := http.NewServer(config)
+	ask := func(i int) int {
+		request := httptest.NewRequest(nethttp.MethodGet, "/", nil)
+		request.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&0xff, i&0xff)
+		answer := httptest.NewRecorder()
+		server.ServeHTTP(answer, request)
+		return answer.Code
+	}
+	const callers = http.MaxBuckets + 100
+	for i := range callers {
+		if status := ask(i); status != 200 {
+			t.Fatalf("caller %d: %d", i, status)
+		}
+	}
+	if n := server.Remembered(); n != http.MaxBuckets {
+		t.Errorf("%d callers are remembered", n)
+	}
+	if status := ask(callers - 1); status != 429 {
+		t.Errorf("the last caller is forgotten: %d", status)
 	}
 }

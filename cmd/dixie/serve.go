@@ -19,10 +19,11 @@ import (
 )
 
 const (
-	// headerTimeout, bodyTimeout and idleTimeout are for requests that end soon;
-	// bulk imports and streams extend theirs as they go.
+	// These are for requests that end soon; bulk imports and streams extend theirs as
+	// they go. Whoever is too slow with a body is still told so.
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = time.Minute
+	answerTimeout = bodyTimeout + 10*time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 32 << 10
 )
@@ -108,11 +109,7 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	defer projectors.Wait()
 	defer stopProjecting()
 
-	server := &nethttp.Server{
-		Handler: api, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	server := newWebServer(api, logger)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -132,6 +129,15 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	<-failed
 	storeOutcomes(closing, api, logger)
 	return nil
+}
+
+// newWebServer is a server whose clients can neither take its time nor its memory.
+func newWebServer(handler nethttp.Handler, logger *slog.Logger) *nethttp.Server {
+	return &nethttp.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
 }
 
 // reachable is an address that a client on this machine can use.
