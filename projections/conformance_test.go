@@ -39,6 +39,10 @@ func openMemory(logger *slog.Logger) projectionstest.Backend {
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
 			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, Logger: logger})
 		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
+		},
 	}
 }
 
@@ -53,6 +57,10 @@ func openPostgres(t testing.TB, pool *pgxpool.Pool) (projectionstest.Backend, *p
 		Log: log, Store: rows, Reader: rows,
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
 			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, Logger: logger})
+		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
 		},
 	}, rows
 }
