@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"errors"
+	"time"
 
 	"dixie/eventstore"
 	"dixie/reputation"
@@ -14,15 +15,16 @@ const defaultPastEvents = 500_000
 
 // PastConfig sets a [Past] up.
 type PastConfig struct {
-	Log    History
+	Log    PastLog
 	Params reputation.Params
 	// MaxEvents is how many events one answer may be folded from; 0 means 500,000.
 	MaxEvents int64
 }
 
-// History is the part of a log that reads the events of one NFT.
-type History interface {
+// PastLog is the part of a log that reads the events of one NFT, and finds times.
+type PastLog interface {
 	History(ctx context.Context, nft string, after int64, limit int) ([]reputation.Recorded, error)
+	PositionAt(ctx context.Context, at time.Time) (int64, error)
 }
 
 // Past tells what reputations were. It folds the log again with the functions of
@@ -66,6 +68,12 @@ type pastSource interface {
 	// folded is the agent as it has been folded, and the position that the
 	// aggregates projection has reached; [reputation.ErrNotFound] without an event.
 	folded(ctx context.Context, nft string) (*reputation.Agent, int64, error)
+}
+
+// PositionAt is the position of the last event that was stored at a time or before
+// it, and 0 when there is none.
+func (p *Past) PositionAt(ctx context.Context, at time.Time) (int64, error) {
+	return p.Log.PositionAt(ctx, at)
 }
 
 // Collection is the collection that an NFT belongs to, or

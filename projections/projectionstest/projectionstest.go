@@ -61,6 +61,8 @@ var tests = map[string]func(*testing.T, Backend){
 	"past/snapshot of a putter":     testSnapshotPut,
 	"status/before and after":       testStatus,
 	"status/while behind":           testStatusBehind,
+	"status/overview":               testOverview,
+	"status/overview of another":    testOverviewOther,
 	"wait/reached":                  testWaitReached,
 	"wait/until reached":            testWaitUntil,
 	"wait/many":                     testManyWait,
