@@ -3,6 +3,8 @@ package http
 import (
 	"net/http"
 	"net/url"
+
+	"dixie/reputation"
 )
 
 const (
@@ -27,3 +29,15 @@ func ParseCursor(text string) (string, error) {
 // Probe adds a route that anyone may use, behind all that a request passes
 // through before it reaches a handler.
 func (s *Server) Probe(path string, h http.HandlerFunc) { s.router.HandleFunc(path, h) }
+
+// Sketch is what a timeline of at most so many points keeps of steps.
+func Sketch(most int, steps []reputation.Step) (kept []reputation.Step, events int64) {
+	s := newSketch(most)
+	for _, step := range steps {
+		s.add(step)
+		if held := len(s.changes.kept) + len(s.others.kept); held > 4*most {
+			panic("a sketch holds too much")
+		}
+	}
+	return s.steps(), s.events
+}

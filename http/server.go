@@ -62,6 +62,8 @@ type Config struct {
 	Log           reputation.Log
 	Importer      Importer
 	Reputations   Reputations
+	Past          Past
+	Operations    Operations
 	Authenticator Authenticator
 	Monitor       Monitor
 	Params        reputation.Params
@@ -69,6 +71,8 @@ type Config struct {
 	Version       string
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
+	MaxPasts      int              // requests that read the past at the same time; 2 when 0
+	PastTimeout   time.Duration    // for which one may; 30 s when 0
 }
 
 // Server answers requests. It is safe for concurrent use.
@@ -78,6 +82,7 @@ type Server struct {
 	handler http.Handler
 	started time.Time
 	streams chan struct{} // a place for each open stream
+	pasts   chan struct{} // a place for each request that reads the past
 
 	stopping context.Context // done when streams are to end
 	stop     context.CancelFunc
@@ -91,7 +96,16 @@ func NewServer(config Config) *Server {
 	if config.MaxStreams <= 0 {
 		config.MaxStreams = 100
 	}
-	s := &Server{Config: config, started: config.Now(), streams: make(chan struct{}, config.MaxStreams)}
+	if config.MaxPasts <= 0 {
+		config.MaxPasts = 2
+	}
+	if config.PastTimeout <= 0 {
+		config.PastTimeout = 30 * time.Second
+	}
+	s := &Server{
+		Config: config, started: config.Now(),
+		streams: make(chan struct{}, config.MaxStreams), pasts: make(chan struct{}, config.MaxPasts),
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.router = s.newRouter()
 	s.handler = chain(s.router,
@@ -142,8 +156,14 @@ func (s *Server) newRouter() *mux.Router {
 		{http.MethodGet, "/api/reputation/{nftId}", scopeRead, s.getReputation},
 		{http.MethodGet, "/api/reputation/{nftId}/cohorts", scopeRead, s.getCohorts},
 		{http.MethodGet, "/api/reputation/{nftId}/score", scopeRead, s.getScore},
+		{http.MethodGet, "/api/reputation/{nftId}/timeline", scopeRead, s.getTimeline},
+		{http.MethodGet, "/api/reputation/{nftId}/snapshot", scopeRead, s.getSnapshot},
 		{http.MethodGet, "/api/reputation/{nftId}/events", scopeRead, s.getHistory},
 		{http.MethodPost, "/api/reputation/{nftId}/events", scopeAppend, s.appendEvents},
+
+		{http.MethodGet, "/api/projections", scopeAdmin, s.listProjections},
+		{http.MethodGet, "/api/projections/{name}/failures", scopeAdmin, s.listFailures},
+		{http.MethodPost, "/api/admin/reputation/{nftId}/reset", scopeAdmin, s.resetReputation},
 	} {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {

@@ -36,6 +36,7 @@ type serveCmd struct {
 	DevKey    string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
 
 	Database database `embed:""`
+	Past     past     `embed:""`
 	Scoring  scoring  `embed:""`
 	Logging  logging  `embed:""`
 }
@@ -61,6 +62,8 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	defer backend.close()
 	api := http.NewServer(http.Config{
 		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
+		Past: backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
+		Operations:    &operations{reader: backend.reader, projectors: backend.projectors, params: params},
 		Authenticator: keyring{keys}, Monitor: backend.monitor(s.MaxLag),
 		Params: params, Logger: logger, Version: version(),
 	})
