@@ -44,7 +44,7 @@ func newOverview(status Status, wanted string, t tenure, refused error, rebuild 
 		Rebuild: rebuild,
 	}
 	if refused != nil {
-		o.Remedy = refused.Error()
+		o.Remedy = remedy(status.Projection, t.held, refused)
 	}
 	switch {
 	case rebuild != nil:
@@ -55,6 +55,17 @@ func newOverview(status Status, wanted string, t tenure, refused error, rebuild 
 		o.State = reputation.ProjectionNeedsRebuild
 	}
 	return o
+}
+
+// remedy is what to do when whoever asks could not continue a projection. If somebody
+// else does, the rows may well be what they should be.
+func remedy(projection string, held bool, refused error) string {
+	var version *VersionError
+	if !held || !errors.As(refused, &version) {
+		return refused.Error()
+	}
+	return fmt.Sprintf("the projector folds with version %s, and this process would with version %s: it has other scoring settings or is another release; "+
+		"give it the settings of the projector, or change over to its own with `dixie rebuild %s`", version.Stored, version.Running, projection)
 }
 
 func deref(at *time.Time) time.Time {

@@ -87,6 +87,31 @@ func TestOverviewOfRebuild(t *testing.T) {
 	exec(t, conn, `SELECT pg_advisory_unlock_all()`)
 }
 
+// TestOverviewOfAnotherSession: who has the lock but has not become the projector, as
+// a process with other parameters for a moment each second, does not project.
+func TestOverviewOfAnotherSession(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	p.Append(t, projectionstest.Signal("bear-1", 0.5))
+	stop := p.Project(t)
+	p.Settle(t)
+	stop()
+	conn, err := p.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	projectionstest.Eventually(t, "the lock is free", func() bool {
+		var locked bool
+		err := conn.QueryRow(t.Context(), `SELECT pg_try_advisory_lock(1684633706, hashtext('cohorts'))`).Scan(&locked)
+		return err == nil && locked
+	})
+	if o := overviewOf(t, p.Backend, projections.Cohorts); o.State != reputation.ProjectionStopped {
+		t.Errorf("overview %+v", o)
+	}
+	exec(t, conn, `SELECT pg_advisory_unlock_all()`)
+}
+
 // TestOverviewOfAnotherLog: rows that contain what the log does not have need a
 // rebuild.
 func TestOverviewOfAnotherLog(t *testing.T) {

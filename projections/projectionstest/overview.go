@@ -85,11 +85,6 @@ func testOverviewOther(t *testing.T, b Backend) {
 		}
 		return true
 	})
-	for range 20 {
-		for _, o := range overview(t, b, other) {
-			wantOverview(t, o, reputation.ProjectionNeedsRebuild, 1)
-		}
-	}
 }
 
 func wantRemedy(t TB, name string, o projections.Overview, params reputation.Params) {
