@@ -79,9 +79,13 @@ const (
 func (p *Postgres) collectionHistory(
 	ctx context.Context, nft string, until, most int64, fold func(collection string, e *eventstore.PageEvent) error,
 ) error {
-	tx, err := p.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	// Each statement sees what is committed when it has its tables. One snapshot for
+	// all would miss the last rows of a table that a rebuild has put in place since.
+	// And one is not needed: what lies before the bounds does not change, and members
+	// only come.
+	tx, err := p.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return unavailable("open a snapshot", err)
+		return unavailable("begin to read the past", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	if _, err := tx.Exec(ctx, pastSettings, timeLeft(ctx)); err != nil {
