@@ -167,7 +167,7 @@ func TestStatus(t *testing.T) {
 	s := serve(t, env)
 	var report importReport
 	s.post("/api/reputation/events", ndjson, bytes.NewReader(history(22, 300, 5)), http.StatusOK, &report)
-	s.get("/api/reputation?limit=1&at_least=300&wait=30s", http.StatusOK, nil)
+	s.get("/api/reputation/agent:1?at_least=300&wait=30s", http.StatusOK, nil)
 
 	pid := fmt.Sprintf("process %d, since 20", s.cmd.Process.Pid)
 	wantStatus(t, env, "aggregates    running", "cohorts       running", " 300         300           0          0s", pid)
@@ -234,7 +234,7 @@ func withFailures(t *testing.T) (url string, env []string) {
 		`INSERT INTO reputation_events (nft_id, event_type, event) VALUES ('bear-1', 'x', '{"b":1,"a":1.0}')`); err != nil {
 		t.Fatal(err)
 	}
-	s.get("/api/reputation?limit=1&at_least=4&wait=30s", http.StatusOK, nil)
+	s.get("/api/reputation/bear-1?at_least=4&wait=30s", http.StatusOK, nil) // of both projections
 	if code := s.stop(); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
