@@ -228,6 +228,14 @@ type NumberedLine struct {
 	text   []byte // nil when the line was too long
 }
 
+// Read splits the line without reading the event in it.
+func (l NumberedLine) Read() (reputation.Line, error) {
+	if l.text == nil {
+		return reputation.Line{}, errLineTooLong
+	}
+	return reputation.ReadLine(l.text)
+}
+
 // Decode reads the event of the line as an import does.
 func (l NumberedLine) Decode() (nft string, event reputation.Event, err error) {
 	if l.text == nil {

@@ -124,6 +124,14 @@ func bulk(body string) call {
 	}
 }
 
+// resetOf is a reset of an NFT by an administrator.
+func resetOf(nft, body string) call {
+	return call{
+		method: nethttp.MethodPost, path: "/api/admin/reputation/" + nft + "/reset", body: body, key: "admin",
+		header: map[string]string{"Content-Type": "application/json"},
+	}
+}
+
 // with is the call with a header more.
 func (c call) with(name, value string) call {
 	header := map[string]string{name: value}

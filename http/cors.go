@@ -20,7 +20,7 @@ func (s *Server) cors() func(http.Handler) http.Handler {
 		AllowedOrigins: s.Origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
 		AllowedHeaders: []string{
-			"Accept", "Authorization", "Content-Encoding", "Content-Type", "If-None-Match", "Last-Event-ID", adminKeyHeader, requestIDHeader,
+			"Accept", "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", adminKeyHeader, requestIDHeader,
 		},
 		ExposedHeaders: []string{
 			"ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Payment-Status", "X-Payment-Wallet", requestIDHeader, positionHeader,

@@ -19,6 +19,8 @@ var (
 	errMethod   = errors.New("method not allowed")
 	errInternal = errors.New("internal error")
 	errStreams  = errors.New("too many open streams")
+	errPasts    = errors.New("too many requests read the past")
+	errSlowPast = errors.New("reading the past took too long")
 )
 
 // requestError is a request that cannot be served as it is. Its texts are for the
@@ -52,6 +54,9 @@ type errorBody struct {
 	RetryAfter int                  `json:"retry_after,omitzero"` // seconds
 	Errors     []reputation.Problem `json:"errors,omitempty"`
 }
+
+// replayInstead is what can be done without the limits of a request.
+const replayInstead = "take the log home with `dixie export` and use `dixie replay --until`, which has no limit"
 
 // retryAfter is how long callers are asked to wait before they try again.
 const retryAfter = time.Second
@@ -91,6 +96,7 @@ func describe(err error) (status int, body errorBody) {
 			return refusal.status, refusal.body
 		}
 	}
+	var tooLong *reputation.HistoryTooLongError
 	switch {
 	case errors.As(err, &request):
 		return request.status, errorBody{Error: request.code, Message: request.message, Errors: request.errors}
@@ -130,6 +136,12 @@ func describe(err error) (status int, body errorBody) {
 		return http.StatusServiceUnavailable, errorBody{Error: "upstream_error", Message: "finn gave no answer, try again"}
 	case errors.Is(err, errOutcomes):
 		return http.StatusServiceUnavailable, errorBody{Error: "unavailable", Message: "the outcomes of too many chats wait for the database, try again"}
+	case errors.As(err, &tooLong):
+		return http.StatusUnprocessableEntity, errorBody{Error: "history_too_long", Message: tooLong.Error() + "; " + replayInstead}
+	case errors.Is(err, errPasts):
+		return http.StatusServiceUnavailable, errorBody{Error: "too_many_histories", Message: "too many requests are reading the past, try again"}
+	case errors.Is(err, errSlowPast):
+		return http.StatusServiceUnavailable, errorBody{Error: "history_timeout", Message: "reading the past took too long; try again, or " + replayInstead}
 	case errors.Is(err, reputation.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable, errorBody{Error: "unavailable", Message: "the database cannot be reached, try again; appending the same events again is safe"}
 	}

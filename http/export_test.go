@@ -3,6 +3,8 @@ package http
 import (
 	"net/http"
 	"net/url"
+
+	"dixie/reputation"
 )
 
 const (
@@ -42,3 +44,15 @@ func (s *Server) ProbeAs(access, path string, h http.HandlerFunc) {
 
 // Remembered is how many callers the limit of requests remembers.
 func (s *Server) Remembered() int { return s.limiters.clients.buckets.Len() }
+
+// Sketch is what a timeline of at most so many points keeps of steps.
+func Sketch(most int, steps []reputation.Step) (kept []reputation.Step, events int64) {
+	s := newSketch(most)
+	for _, step := range steps {
+		s.add(step)
+		if held := len(s.changes.kept) + len(s.others.kept); held > 4*most {
+			panic("a sketch holds too much")
+		}
+	}
+	return s.steps(), s.events
+}

@@ -142,7 +142,7 @@ func exchanges(t testing.TB) []exchange {
 	told := history(t)
 	return slices.Concat(
 		[]exchange{{"import", []call{bulk(told), bulk(told)}}},
-		readExchanges, logExchanges, errorExchanges, appendExchanges,
+		readExchanges, pastExchanges, logExchanges, errorExchanges, appendExchanges, resetExchanges, operationsExchanges,
 	)
 }
 

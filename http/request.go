@@ -148,10 +148,15 @@ var freshness = []string{"at_least", "wait"}
 // the position.
 func (s *Server) waitFor(r *http.Request, q *query, projections ...string) error {
 	position := q.integer("at_least", 0, reputation.MaxInteger, 0)
-	wait := q.duration("wait", maxWait, defaultWait)
 	if q.has("wait") && !q.has("at_least") {
 		q.fail("wait", "needs at_least, the position to wait for")
 	}
+	return s.waitUntil(r, q, position, projections...)
+}
+
+// waitUntil is waitFor for a position that something else than at_least names.
+func (s *Server) waitUntil(r *http.Request, q *query, position int64, projections ...string) error {
+	wait := q.duration("wait", maxWait, defaultWait)
 	if q.err != nil || position == 0 {
 		return q.err
 	}

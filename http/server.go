@@ -66,6 +66,8 @@ type Config struct {
 	Log           reputation.Log
 	Importer      Importer
 	Reputations   Reputations
+	Past          Past
+	Operations    Operations
 	Authenticator Authenticator
 	Allowlist     Allowlist
 	Monitor       Monitor
@@ -74,6 +76,8 @@ type Config struct {
 	Version       string
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
+	MaxPasts      int              // requests that read the past at the same time; 2 when 0
+	PastTimeout   time.Duration    // for which one may; 30 s when 0
 
 	SignIn   SignIn // nil: nobody can sign in
 	AdminKey string // what administrators send in X-Admin-Key; there is no such key when empty
@@ -104,6 +108,7 @@ type Server struct {
 	handler  http.Handler
 	started  time.Time
 	streams  chan struct{} // a place for each open stream
+	pasts    chan struct{} // a place for each request that reads the past
 
 	outcomes *outcomes
 
@@ -119,9 +124,16 @@ func NewServer(config Config) *Server {
 	if config.MaxStreams <= 0 {
 		config.MaxStreams = 100
 	}
+	if config.MaxPasts <= 0 {
+		config.MaxPasts = 2
+	}
+	if config.PastTimeout <= 0 {
+		config.PastTimeout = 30 * time.Second
+	}
 	s := &Server{
-		Config: config, started: config.Now(), streams: make(chan struct{}, config.MaxStreams),
+		Config: config, started: config.Now(),
 		limiters: newLimiters(config.RateLimits), adminKey: sha256.Sum256([]byte(config.AdminKey)),
+		streams: make(chan struct{}, config.MaxStreams), pasts: make(chan struct{}, config.MaxPasts),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.outcomes = s.newOutcomes()
@@ -215,6 +227,8 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 		{http.MethodGet, "/api/reputation/{nftId}", scopeRead, s.getReputation},
 		{http.MethodGet, "/api/reputation/{nftId}/cohorts", scopeRead, s.getCohorts},
 		{http.MethodGet, "/api/reputation/{nftId}/score", scopeRead, s.getScore},
+		{http.MethodGet, "/api/reputation/{nftId}/timeline", scopeRead, s.getTimeline},
+		{http.MethodGet, "/api/reputation/{nftId}/snapshot", scopeRead, s.getSnapshot},
 		{http.MethodGet, "/api/reputation/{nftId}/events", scopeRead, s.getHistory},
 		{http.MethodPost, "/api/reputation/{nftId}/events", scopeAppend, withBody(maxBatchBytes, s.appendEvents)},
 		{http.MethodGet, "/reputation/{nftId}", scopeFinn, s.getFinnScore},
@@ -230,6 +244,10 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 		{http.MethodDelete, "/api/schedule/{scheduleId}", scopeAppend, s.forSchedule(cancelSchedule)},
 		{http.MethodGet, "/api/learning/{nftId}/insights", scopeRead, s.forNFT(readInsights)},
 		{http.MethodGet, "/api/learning/{nftId}/gaps", scopeRead, s.forNFT(readGaps)},
+
+		{http.MethodGet, "/api/projections", scopeAdmin, s.listProjections},
+		{http.MethodGet, "/api/projections/{name}/failures", scopeAdmin, s.listFailures},
+		{http.MethodPost, "/api/admin/reputation/{nftId}/reset", scopeAdmin, s.resetReputation},
 	} {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {

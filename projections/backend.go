@@ -13,6 +13,9 @@ type backend interface {
 	// standby when it has to wait. The error is a [*VersionError], an
 	// [*AheadError], or worth a retry.
 	acquire(ctx context.Context, projection, version string, standby func()) (lease, error)
+	// noteError keeps the last error of a projection's projectors, for whoever asks in
+	// another process.
+	noteError(ctx context.Context, projection, message string) error
 }
 
 // lease is the right to be a projection's projector. It is not safe for

@@ -42,6 +42,10 @@ func openMemory(logger *slog.Logger) projectionstest.Backend {
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
 			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, Logger: logger})
 		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
+		},
 	}
 }
 
@@ -69,6 +73,10 @@ func openProcess(t testing.TB, pool *pgxpool.Pool, far int64) (projectionstest.B
 		Log: log, Store: rows, Reader: rows,
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
 			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, CatchUp: far, Logger: logger})
+		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
 		},
 	}, rows
 }

@@ -111,6 +111,10 @@ type Reader interface {
 	WaitFor(ctx context.Context, position int64, projections ...string) error
 	// Status tells how far each projection has come.
 	Status(ctx context.Context) ([]Status, error)
+	// Overview tells what becomes of each projection, in this or any other process;
+	// params are those that whoever asks would fold with. It is for people: it asks
+	// more than Status, and not at one moment.
+	Overview(ctx context.Context, params reputation.Params) ([]Overview, error)
 	// Failures returns events that were set aside, after a position and in order.
 	Failures(ctx context.Context, projection string, after int64, limit int) ([]Failure, error)
 }

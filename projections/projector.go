@@ -24,6 +24,9 @@ const (
 	// retryInterval is the wait after a term as projector ended with an error.
 	retryInterval = time.Second
 
+	// publishTimeout bounds the attempt to note an error.
+	publishTimeout = time.Second
+
 	// closeTimeout bounds the wait for a page when a projector stops.
 	closeTimeout = 10 * time.Second
 )
@@ -122,10 +125,29 @@ func (p *Projector) fail(ctx context.Context, err error) {
 	if errors.As(err, &version) || errors.As(err, &ahead) {
 		state = NeedsRebuild
 	}
-	if _, last := p.State(); last == nil || last.Error() != err.Error() {
+	if p.isNew(err) {
 		p.logger.ErrorContext(ctx, "projector interrupted", "state", state, "error", err)
+		if state != NeedsRebuild { // which the checkpoint itself tells
+			p.publish(ctx, err)
+		}
 	}
 	p.enter(state, err)
+}
+
+// isNew reports whether an error is another one than the last.
+func (p *Projector) isNew(err error) bool {
+	_, last := p.State()
+	return last == nil || last.Error() != err.Error()
+}
+
+// publish lets other processes know of an error, if it can: when the database is
+// away, nobody can ask it either.
+func (p *Projector) publish(ctx context.Context, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if err := p.backend.noteError(ctx, p.projection.name, legible(err.Error())); err != nil {
+		p.logger.DebugContext(ctx, "the error could not be noted", "error", err)
+	}
 }
 
 func (p *Projector) enter(state State, err error) {
@@ -258,12 +280,20 @@ func (t *term) note(handle message.HandlerFunc) message.HandlerFunc {
 		case errors.Is(err, ErrLost):
 			t.end(err)
 		case errors.As(err, &panicked):
-			t.projector.enter(Retrying, fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log
+			t.projector.retry(msg.Context(), fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log
 		default:
-			t.projector.enter(Retrying, err)
+			t.projector.retry(msg.Context(), err)
 		}
 		return none, err
 	}
+}
+
+// retry notes why a page will be tried again.
+func (p *Projector) retry(ctx context.Context, err error) {
+	if p.isNew(err) {
+		p.publish(ctx, err)
+	}
+	p.enter(Retrying, err)
 }
 
 // keep renews the lease until ctx ends.

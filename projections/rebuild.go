@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -175,8 +174,7 @@ func (c RebuildConfig) complete() RebuildConfig {
 		c.Logger = slog.Default()
 	}
 	if c.Holder == "" {
-		host, _ := os.Hostname()
-		c.Holder = fmt.Sprintf("%s, process %d", host, os.Getpid())
+		c.Holder = thisProcess()
 	}
 	if c.hook == nil {
 		c.hook = func(string) error { return nil }

@@ -20,6 +20,7 @@ type backend struct {
 	log        reputation.Log
 	reader     projections.Reader
 	rows       projections.Store
+	past       *projections.Past
 	projectors []*projections.Projector
 	pool       *pgxpool.Pool // nil in memory
 	waiting    *waiting      // nil in memory
@@ -30,7 +31,7 @@ func (b *backend) importer() eventstore.Importer { return eventstore.Importer{Lo
 
 func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, logger *slog.Logger) (*backend, error) {
 	if s.Database.URL == "" {
-		return openMemory(ctx, params, logger), nil
+		return s.openMemory(ctx, params, logger), nil
 	}
 	var waiting waiting
 	pool, err := s.Database.connect(ctx, &waiting)
@@ -49,6 +50,7 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 	log := eventstore.OpenPostgres(pool, logger)
 	return &backend{
 		store: "postgres", log: log, reader: rows, rows: rows, pool: pool, waiting: &waiting,
+		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
 		close: func() {
 			log.Close()
@@ -57,12 +59,13 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 	}, nil
 }
 
-func openMemory(ctx context.Context, params reputation.Params, logger *slog.Logger) *backend {
+func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, logger *slog.Logger) *backend {
 	logger.WarnContext(ctx, "no DATABASE_URL: everything is in memory, and events are lost when this process stops")
 	log := eventstore.NewMemory()
 	rows := projections.NewMemory(log)
 	return &backend{
 		store: "memory", log: log, reader: rows, rows: rows,
+		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
 		close:      func() {},
 	}

@@ -148,7 +148,7 @@ func TestStopAfterChat(t *testing.T) {
 	defer stop()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	_, f := newFinn(t)
-	backend := openMemory(ctx, reputation.DefaultParams(), logger)
+	backend := (&serveCmd{}).openMemory(ctx, reputation.DefaultParams(), logger)
 	log := &sleepy{Log: backend.log}
 	list, err := auth.OpenAllowlist(filepath.Join(t.TempDir(), "allowlist.json"), logger)
 	if err != nil {

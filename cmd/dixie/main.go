@@ -17,18 +17,19 @@ import (
 // command is the command line. A setting is declared once: its flag, its
 // variable, its default and its help are one field.
 type command struct {
-	Serve   serveCmd   `cmd:"" help:"Answer requests and project events."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date, or show its state."`
-	Import  importCmd  `cmd:"" help:"Append the events of an NDJSON file, to a database or through a server."`
-	Export  exportCmd  `cmd:"" help:"Write the log as NDJSON, which import reads back to the same log."`
-	Replay  replayCmd  `cmd:"" help:"Fold the history of a file or a database and show the reputations."`
-	Status  statusCmd  `cmd:"" help:"Show how far the projections of a database have come."`
-	Rebuild rebuildCmd `cmd:"" help:"Fold the log anew beside the stored rows of a database and put the result in their place."`
-	Verify  verifyCmd  `cmd:"" help:"Fold the log beside the stored rows of a database and tell what differs."`
-	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Manage API keys."`
-	Keygen  keygenCmd  `cmd:"" help:"Make a key that signs tokens."`
-	Token   tokenCmd   `cmd:"" help:"Issue a token for a wallet, to try the service with."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" help:"Answer requests and project events."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the database schema up to date, or show its state."`
+	Import   importCmd   `cmd:"" help:"Append the events of an NDJSON file, to a database or through a server."`
+	Export   exportCmd   `cmd:"" help:"Write the log as NDJSON, which import reads back to the same log."`
+	Replay   replayCmd   `cmd:"" help:"Fold the history of a file or a database and show the reputations."`
+	Status   statusCmd   `cmd:"" help:"Show how far the projections of a database have come, and who projects."`
+	Failures failuresCmd `cmd:"" help:"List, show and try again the events that projections have set aside."`
+	Rebuild  rebuildCmd  `cmd:"" help:"Fold the log anew beside the stored rows of a database and put the result in their place."`
+	Verify   verifyCmd   `cmd:"" help:"Fold the log beside the stored rows of a database and tell what differs."`
+	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Manage API keys."`
+	Keygen   keygenCmd   `cmd:"" help:"Make a key that signs tokens."`
+	Token    tokenCmd    `cmd:"" help:"Issue a token for a wallet, to try the service with."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // console is where a command reads and writes. Results go to out; everything

@@ -108,7 +108,9 @@ func missing(path string) bool {
 func (s *serveCmd) config(ctx context.Context, p *parts, backend *backend, port string, logger *slog.Logger) (http.Config, error) {
 	config := http.Config{
 		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, p.finn),
-		Params: p.params, Logger: logger, Version: version(),
+		Past: backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
+		Operations: &operations{reader: backend.reader, projectors: backend.projectors, params: p.params},
+		Params:     p.params, Logger: logger, Version: version(),
 		Authenticator: callers{p.allowlist.Allowlist, p.tokens}, Allowlist: p.allowlist, AdminKey: s.Gateway.AdminKey,
 		Origins: s.Gateway.origins(port), TrustedProxies: s.Gateway.TrustedProxies,
 		RateLimits: s.Gateway.limits(ctx, s.Dev, logger), PaymentHeaders: s.Gateway.Payment == "true",

@@ -42,6 +42,7 @@ type serveCmd struct {
 	Tokens    tokenSettings    `embed:"" group:"Signing in"`
 	Allowlist allowlistServing `embed:"" group:"Callers"`
 	Database  database         `embed:"" group:"Database"`
+	Past      past             `embed:"" group:"Past"`
 	Finn      finnSettings     `embed:"" group:"Finn"`
 	Scoring   scoring          `embed:"" group:"Scoring"`
 	Logging   logging          `embed:"" group:"Logging"`
