@@ -108,7 +108,7 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 	status, body := describe(err)
 	body.RequestID = requestIDFrom(r.Context())
 	if status >= 500 {
-		s.Logger.WarnContext(r.Context(), "request failed", "request_id", body.RequestID, "status", status, "error", err)
+		s.Logger.WarnContext(r.Context(), "request failed", "status", status, "error", err)
 	}
 	switch status {
 	case http.StatusServiceUnavailable:

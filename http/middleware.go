@@ -21,13 +21,25 @@ func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.H
 	return h
 }
 
-type requestIDKey struct{}
-
-// requestIDFrom is the id of the request that a context belongs to.
-func requestIDFrom(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
+// exchange is what becomes known of a request on its way to its handler, for
+// those who answer for it outside of the router.
+type exchange struct {
+	id    string
+	route string // empty until one was found
 }
+
+type exchangeKey struct{}
+
+// RequestIDFrom is the id of the request that a context belongs to, and empty for
+// any other context.
+func RequestIDFrom(ctx context.Context) string {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		return x.id
+	}
+	return ""
+}
+
+func requestIDFrom(ctx context.Context) string { return RequestIDFrom(ctx) }
 
 const requestIDHeader = "X-Request-Id"
 
@@ -39,7 +51,7 @@ func (s *Server) requestID(next http.Handler) http.Handler {
 			id = uuid.NewString()
 		}
 		w.Header().Set(requestIDHeader, id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, &exchange{id: id})))
 	})
 }
 
@@ -77,17 +89,24 @@ func (r *response) Write(p []byte) (int, error) {
 
 func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
+// record notes what is answered through w, once for all who ask.
+func record(w http.ResponseWriter) *response {
+	if rec, ok := w.(*response); ok {
+		return rec
+	}
+	return &response{ResponseWriter: w}
+}
+
 // accessLog writes one line for each request, with the status 0 when there was no
 // answer. Query strings are left out: they are the callers'.
 func (s *Server) accessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &response{ResponseWriter: w}
+		rec := record(w)
 		caller := &Caller{}
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 		defer func() { // also when the connection is broken off
 			s.Logger.LogAttrs(r.Context(), accessLevel(rec.status, r.URL.Path), "request",
-				slog.String("request_id", requestIDFrom(r.Context())),
 				slog.String("method", r.Method), slog.String("path", r.URL.Path),
 				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
 				slog.Duration("duration", time.Since(start)), slog.String("caller", caller.Name))
@@ -104,7 +123,7 @@ func accessLevel(status int, path string) slog.Level {
 	switch {
 	case status >= 500 && path != "/readyz":
 		return slog.LevelWarn
-	case path == "/livez" || path == "/readyz" || path == "/api/health":
+	case path == "/livez" || path == "/readyz" || path == "/api/health" || path == "/metrics":
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -122,8 +141,7 @@ func (s *Server) recovery(next http.Handler) http.Handler {
 			if err, ok := value.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(value)
 			}
-			s.Logger.ErrorContext(r.Context(), "handler panicked",
-				"request_id", requestIDFrom(r.Context()), "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+			s.Logger.ErrorContext(r.Context(), "handler panicked", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 			if rec, ok := w.(*response); ok && rec.status != 0 {
 				panic(http.ErrAbortHandler)
 			}

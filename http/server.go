@@ -69,6 +69,14 @@ type Config struct {
 	Version       string
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
+
+	// Tracing wraps the answering of requests that have an id. [RouteFrom] names the
+	// route afterwards. No wrapping when nil.
+	Tracing func(http.Handler) http.Handler
+	// Metrics is told of every request, and MetricsHandler serves GET /metrics to
+	// anyone. Nobody is told, and there is no such route, when they are nil.
+	Metrics        Metrics
+	MetricsHandler http.Handler
 }
 
 // Server answers requests. It is safe for concurrent use.
@@ -91,11 +99,16 @@ func NewServer(config Config) *Server {
 	if config.MaxStreams <= 0 {
 		config.MaxStreams = 100
 	}
+	if config.Metrics == nil {
+		config.Metrics = noMetrics{}
+	}
 	s := &Server{Config: config, started: config.Now(), streams: make(chan struct{}, config.MaxStreams)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.router = s.newRouter()
 	s.handler = chain(s.router,
 		s.requestID,
+		given(config.Tracing),
+		s.measure,
 		s.accessLog,
 		s.recovery,
 		securityHeaders,
@@ -149,7 +162,10 @@ func (s *Server) newRouter() *mux.Router {
 		if route.method == http.MethodGet {
 			methods = append(methods, http.MethodHead)
 		}
-		router.Handle(route.path, s.route(route.scope, route.handle)).Methods(methods...)
+		router.Handle(route.path, named(route.path, s.route(route.scope, route.handle))).Methods(methods...)
+	}
+	if s.MetricsHandler != nil {
+		router.Handle("/metrics", named("/metrics", s.MetricsHandler)).Methods(http.MethodGet, http.MethodHead)
 	}
 	router.NotFoundHandler = s.answer(func(http.ResponseWriter, *http.Request) error { return errNoRoute })
 	router.MethodNotAllowedHandler = s.answer(s.methodNotAllowed)

@@ -46,6 +46,7 @@ type Projector struct {
 	params     reputation.Params
 	backend    backend
 	pages      *eventstore.Pages // shared by the projectors of a process
+	middleware []message.HandlerMiddleware
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -59,6 +60,10 @@ type Config struct {
 	Params   reputation.Params
 	PageSize int // most events that are folded in one transaction; 0 means 2,000
 	Logger   *slog.Logger
+	// Middleware sees each page from outside: its [message.HandlerNameFromCtx] is the
+	// projection, and [eventstore.PageFrom] the page. An error was noted already, and
+	// makes the page come again. The first is the outermost.
+	Middleware []message.HandlerMiddleware
 }
 
 // NewProjectors returns one projector for each projection, which write to p.
@@ -73,7 +78,8 @@ func newProjectors(b backend, config Config) []*Projector {
 	for _, projection := range all() {
 		projectors = append(projectors, &Projector{
 			projection: projection, params: config.Params, backend: b, pages: pages,
-			logger: config.Logger.With("projection", projection.name), state: Stopped,
+			middleware: config.Middleware,
+			logger:     config.Logger.With("projection", projection.name), state: Stopped,
 		})
 	}
 	return projectors
@@ -178,6 +184,7 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the router: %w", err)
 	}
+	router.AddMiddleware(t.projector.middleware...)
 	router.AddMiddleware(t.note, middleware.Recoverer)
 	router.AddConsumerHandler(t.projector.projection.name, eventstore.Topic, feed, t.handle)
 	return router, nil

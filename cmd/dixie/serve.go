@@ -14,6 +14,7 @@ import (
 
 	"dixie/auth"
 	"dixie/http"
+	"dixie/telemetry"
 )
 
 const (
@@ -35,9 +36,10 @@ type serveCmd struct {
 	Dev       bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
 	DevKey    string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
 
-	Database database `embed:""`
-	Scoring  scoring  `embed:""`
-	Logging  logging  `embed:""`
+	Database database        `embed:""`
+	Scoring  scoring         `embed:""`
+	Logging  logging         `embed:""`
+	Observe  observeSettings `embed:""`
 }
 
 // Run serves until ctx ends.
@@ -51,19 +53,27 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	logger := s.Logging.logger()
 	params, paramsErr := s.Scoring.params()
 	keys, secret, keysErr := s.keys()
-	if err := errors.Join(paramsErr, keysErr); err != nil {
+	if err := errors.Join(paramsErr, keysErr, s.Observe.check()); err != nil {
 		return err
 	}
-	backend, err := s.openBackend(ctx, params, logger)
+	left := timeLeft(ctx, s.Grace)
+	seen, err := s.Observe.observe(ctx, telemetry.Build{Version: version(), Scoring: params.Version()}, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { seen.stop(left()) }()
+	backend, err := s.openBackend(ctx, params, seen, logger)
 	if err != nil {
 		return err
 	}
 	defer backend.close()
 	api := http.NewServer(http.Config{
-		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
+		Log: backend.log, Importer: backend.importer(seen), Reputations: backend.reader,
 		Authenticator: keyring{keys}, Monitor: backend.monitor(s.MaxLag),
 		Params: params, Logger: logger, Version: version(),
+		Tracing: seen.requests(), Metrics: seen.Metrics, MetricsHandler: seen.metricsHandler(s.Observe),
 	})
+	seen.watch(backend, api)
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -1,0 +1,72 @@
+package http
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// Metrics is told of every request. It returns at once, and is safe for concurrent
+// use.
+type Metrics interface {
+	// RequestStarted is called when a request arrives.
+	RequestStarted()
+	// RequestDone is called when the request was answered. route is the template of
+	// its route, and empty for a path that has none; status is 0 when the connection
+	// was broken off before there was one.
+	RequestDone(method, route string, status int, took time.Duration)
+}
+
+// noMetrics is told of requests when nobody else is.
+type noMetrics struct{}
+
+func (noMetrics) RequestStarted()                                {}
+func (noMetrics) RequestDone(string, string, int, time.Duration) {}
+
+// Streams is the number of open streams of the log.
+func (s *Server) Streams() int { return len(s.streams) }
+
+// RouteFrom is the template of the route that serves the request of a context,
+// such as /api/reputation/{nftId}. It is empty before one was found, and stays so
+// for a path that has none.
+func RouteFrom(ctx context.Context) string {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		return x.route
+	}
+	return ""
+}
+
+// named notes the template of the route that a handler serves.
+func named(template string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if x, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
+			x.route = template
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// measure tells the metrics of each request, with the status 0 when it was broken
+// off.
+func (s *Server) measure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		rec := record(w)
+		s.Metrics.RequestStarted()
+		defer func() { // also when the connection is broken off
+			s.Metrics.RequestDone(r.Method, RouteFrom(r.Context()), rec.status, time.Since(start))
+		}()
+		next.ServeHTTP(rec, r)
+		if rec.status == 0 {
+			rec.status = http.StatusOK // what net/http answers then
+		}
+	})
+}
+
+// given is a middleware that may be missing.
+func given(middleware func(http.Handler) http.Handler) func(http.Handler) http.Handler {
+	if middleware == nil {
+		return func(next http.Handler) http.Handler { return next }
+	}
+	return middleware
+}
