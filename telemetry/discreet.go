@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -15,13 +16,17 @@ import (
 // and of a URL neither query nor user.
 type discreet struct {
 	sdktrace.SpanExporter
-	logger  *slog.Logger
-	failing bool // ExportSpans is never called concurrently
+	logger *slog.Logger
+
+	mu      sync.Mutex // held while spans are exported
+	failing bool
 }
 
 // ExportSpans implements [sdktrace.SpanExporter]. Its error is nil, as the library
 // would write it past the log.
 func (d *discreet) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	quiet := make([]sdktrace.ReadOnlySpan, len(spans))
 	for i, span := range spans {
 		quiet[i] = quietSpan{span}
@@ -35,6 +40,13 @@ func (d *discreet) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	}
 	d.failing = err != nil
 	return nil
+}
+
+// abandon breaks off what is being exported, and waits for its end.
+func (d *discreet) abandon(ctx context.Context) {
+	_ = d.SpanExporter.Shutdown(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 }
 
 // clip bounds the text of an error, which has the collector's answer in it.

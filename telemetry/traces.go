@@ -40,7 +40,9 @@ type Traces struct {
 	provider   trace.TracerProvider
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
-	exported   *sdktrace.TracerProvider // nil when nothing is exported
+
+	exported *sdktrace.TracerProvider // nil when nothing is exported
+	exporter *discreet
 }
 
 // TraceConfig sets [Traces] up. Everything else is read from the variables of
@@ -97,10 +99,8 @@ func (t *Traces) export(ctx context.Context, config TraceConfig) error {
 	if err != nil {
 		return err
 	}
-	t.exported = sdktrace.NewTracerProvider(
-		sdktrace.WithResource(res),
-		sdktrace.WithBatcher(&discreet{SpanExporter: exporter, logger: config.Logger}),
-	)
+	t.exporter = &discreet{SpanExporter: exporter, logger: config.Logger}
+	t.exported = sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithBatcher(t.exporter))
 	t.provider = t.exported
 	return nil
 }
@@ -159,7 +159,11 @@ func (t *Traces) Shutdown(ctx context.Context) error {
 	if t.exported == nil {
 		return nil
 	}
-	return t.exported.Shutdown(ctx)
+	err := t.exported.Shutdown(ctx)
+	if err != nil {
+		t.exporter.abandon(ctx)
+	}
+	return err
 }
 
 // failed marks a span. What went wrong is in the log, under the ids of the span:
