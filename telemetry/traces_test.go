@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -323,6 +324,7 @@ func TestBatchesAreTraced(t *testing.T) {
 		})
 	})
 	write(nil, nil, nil)
+	ask(traces, "/long", "", func(_ http.ResponseWriter, r *http.Request) { write(nil, r.Context()) })
 	flush(t, traces)
 	spans := collector.Named("append")
 	if len(spans) != 2 {
@@ -453,7 +455,7 @@ func refuse(t *testing.T, endpoint, part string) {
 // and its stop does not wait longer than it was told to.
 func TestCollectorAway(t *testing.T) {
 	t.Parallel()
-	var log bytes.Buffer
+	var log journal
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client has left
 		<-r.Context().Done()
@@ -469,8 +471,59 @@ func TestCollectorAway(t *testing.T) {
 		t.Errorf("the stop took %s", took)
 	}
 	if n := strings.Count(log.String(), "traces cannot be exported"); n != 1 {
-		t.Errorf("%d lines: %s", n, &log)
+		t.Errorf("%d lines: %s", n, log.String())
 	}
+}
+
+// TestCollectorRefuses: that spans are lost is logged when it begins and when it
+// ends, with what the collector said.
+func TestCollectorRefuses(t *testing.T) {
+	t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
+	var log journal
+	refused, taken := make(chan struct{}, 10), make(chan struct{}, 10)
+	var well atomic.Bool
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if well.Load() {
+			taken <- struct{}{}
+			return
+		}
+		http.Error(w, strings.Repeat("go away ", 1000), http.StatusForbidden)
+		refused <- struct{}{}
+	}))
+	t.Cleanup(refusing.Close)
+	traces := start(t, telemetry.TraceConfig{Endpoint: refusing.URL, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 3 {
+		ask(traces, "/things/7", "", func(http.ResponseWriter, *http.Request) {})
+		<-refused
+	}
+	well.Store(true)
+	for range 2 {
+		ask(traces, "/things/7", "", func(http.ResponseWriter, *http.Request) {})
+		<-taken
+	}
+	flush(t, traces)
+	text := log.String()
+	if strings.Count(text, "cannot be exported") != 1 || strings.Count(text, "exported again") != 1 || !strings.Contains(text, "go away") || len(text) > 1000 {
+		t.Errorf("the log: %s", text)
+	}
+}
+
+// journal is a log that is written and read at the same time.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // TestDiscretion: whatever a library puts into a span, only what is known to be

@@ -212,9 +212,9 @@ func metricsMux(metrics nethttp.Handler) nethttp.Handler {
 // pprofMux serves all profiles. The command line is left out: it may have secrets.
 func pprofMux() nethttp.Handler {
 	mux := nethttp.NewServeMux()
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	return mux
 }
