@@ -140,14 +140,18 @@ func TestCollectorHangs(t *testing.T) {
 	}
 }
 
-// address is where a server says that it serves something besides the API.
+// address is where a server says that it serves something besides the API. Its log
+// arrives here a moment later than it is written.
 func (s *server) address(what string) string {
 	s.t.Helper()
-	match := regexp.MustCompile(`msg="serving ` + what + `" address=(\S+)`).FindStringSubmatch(s.log.String())
-	if match == nil {
-		s.t.Fatalf("it does not say where it serves %s:\n%s", what, s.log)
+	line := regexp.MustCompile(`msg="serving ` + what + `" address=(\S+)`)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if match := line.FindStringSubmatch(s.log.String()); match != nil {
+			return "http://" + match[1]
+		}
 	}
-	return "http://" + match[1]
+	s.t.Fatalf("it does not say where it serves %s:\n%s", what, s.log)
+	return ""
 }
 
 // TestServedAside: metrics and profiles have addresses of their own when they are
