@@ -30,16 +30,16 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// RequestIDFrom is the id of the request that a context belongs to, and empty for
+// RequestID is the id of the request that a context belongs to, and empty for
 // any other context.
-func RequestIDFrom(ctx context.Context) string {
+func RequestID(ctx context.Context) string {
 	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
 		return x.id
 	}
 	return ""
 }
 
-func requestIDFrom(ctx context.Context) string { return RequestIDFrom(ctx) }
+func requestIDFrom(ctx context.Context) string { return RequestID(ctx) }
 
 const requestIDHeader = "X-Request-Id"
 
@@ -89,8 +89,9 @@ func (r *response) Write(p []byte) (int, error) {
 
 func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// record notes what is answered through w, once for all who ask.
-func record(w http.ResponseWriter) *response {
+// noted is the response of a request, which the first middleware that needs it
+// puts in between.
+func noted(w http.ResponseWriter) *response {
 	if rec, ok := w.(*response); ok {
 		return rec
 	}
@@ -102,7 +103,7 @@ func record(w http.ResponseWriter) *response {
 func (s *Server) accessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := record(w)
+		rec := noted(w)
 		caller := &Caller{}
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 		defer func() { // also when the connection is broken off

@@ -35,7 +35,7 @@ func (j *journal) String() string {
 // keep makes a server write its log to j.
 func (j *journal) keep(c *http.Config) {
 	handler := slog.NewJSONHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug})
-	c.Logger = slog.New(telemetry.NewLogHandler(handler, http.RequestIDFrom))
+	c.Logger = slog.New(telemetry.NewLogHandler(handler, http.RequestID))
 }
 
 var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)

@@ -26,10 +26,10 @@ func (noMetrics) RequestDone(string, string, int, time.Duration) {}
 // Streams is the number of open streams of the log.
 func (s *Server) Streams() int { return len(s.streams) }
 
-// RouteFrom is the template of the route that serves the request of a context,
+// Route is the template of the route that serves the request of a context,
 // such as /api/reputation/{nftId}. It is empty before one was found, and stays so
 // for a path that has none.
-func RouteFrom(ctx context.Context) string {
+func Route(ctx context.Context) string {
 	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
 		return x.route
 	}
@@ -51,10 +51,10 @@ func named(template string, next http.Handler) http.Handler {
 func (s *Server) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := record(w)
+		rec := noted(w)
 		s.Metrics.RequestStarted()
 		defer func() { // also when the connection is broken off
-			s.Metrics.RequestDone(r.Method, RouteFrom(r.Context()), rec.status, time.Since(start))
+			s.Metrics.RequestDone(r.Method, Route(r.Context()), rec.status, time.Since(start))
 		}()
 		next.ServeHTTP(rec, r)
 		if rec.status == 0 {
@@ -63,8 +63,8 @@ func (s *Server) measure(next http.Handler) http.Handler {
 	})
 }
 
-// given is a middleware that may be missing.
-func given(middleware func(http.Handler) http.Handler) func(http.Handler) http.Handler {
+// slot is the place of a middleware that there may be.
+func slot(middleware func(http.Handler) http.Handler) func(http.Handler) http.Handler {
 	if middleware == nil {
 		return func(next http.Handler) http.Handler { return next }
 	}

@@ -132,12 +132,12 @@ func TestTracing(t *testing.T) {
 	var seen []string
 	tracing := func(next nethttp.Handler) nethttp.Handler {
 		return nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
-			before := http.RequestIDFrom(r.Context()) + " " + http.RouteFrom(r.Context())
+			before := http.RequestID(r.Context()) + " " + http.Route(r.Context())
 			w.Header().Set("X-Traced", "yes")
 			next.ServeHTTP(w, r)
 			mu.Lock()
 			defer mu.Unlock()
-			seen = append(seen, before+"→"+http.RouteFrom(r.Context()))
+			seen = append(seen, before+"→"+http.Route(r.Context()))
 		})
 	}
 	s := serve(t, openMemory(t), func(c *http.Config) { c.Tracing, c.Reputations = tracing, panicky{} })
@@ -153,7 +153,7 @@ func TestTracing(t *testing.T) {
 
 func TestRouteOfNoRequest(t *testing.T) {
 	t.Parallel()
-	if id, route := http.RequestIDFrom(context.Background()), http.RouteFrom(context.Background()); id != "" || route != "" {
+	if id, route := http.RequestID(context.Background()), http.Route(context.Background()); id != "" || route != "" {
 		t.Errorf("id %q, route %q", id, route)
 	}
 }

@@ -70,7 +70,7 @@ type Config struct {
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
 
-	// Tracing wraps the answering of requests that have an id. [RouteFrom] names the
+	// Tracing wraps the answering of requests that have an id. [Route] names the
 	// route afterwards. No wrapping when nil.
 	Tracing func(http.Handler) http.Handler
 	// Metrics is told of every request, and MetricsHandler serves GET /metrics to
@@ -107,7 +107,7 @@ func NewServer(config Config) *Server {
 	s.router = s.newRouter()
 	s.handler = chain(s.router,
 		s.requestID,
-		given(config.Tracing),
+		slot(config.Tracing),
 		s.measure,
 		s.accessLog,
 		s.recovery,

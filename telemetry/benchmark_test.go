@@ -31,7 +31,7 @@ func (fine) Health(context.Context) http.Health { return http.Health{} }
 func BenchmarkRequest(b *testing.B) {
 	quiet := slog.New(slog.DiscardHandler)
 	routes := telemetry.Routes{
-		Of: http.RouteFrom, Skip: func(*nethttp.Request) bool { return false }, Long: func(*nethttp.Request) bool { return false },
+		Of: http.Route, Skip: func(*nethttp.Request) bool { return false }, Long: func(*nethttp.Request) bool { return false },
 	}
 	traced := func(b *testing.B, endpoint, traceparent string) (func(*http.Config), string) {
 		traces, err := telemetry.StartTraces(b.Context(), telemetry.TraceConfig{Endpoint: endpoint, Logger: quiet})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -69,7 +70,9 @@ func (s quietSpan) Attributes() []attribute.KeyValue {
 	for _, one := range all {
 		switch {
 		case one.Key == "url.full":
-			kept = append(kept, one.Key.String(withoutQuery(one.Value.AsString())))
+			kept = append(kept, one.Key.String(withoutTokens(withoutQuery(one.Value.AsString()))))
+		case one.Key == "url.path", one.Key == "user_agent.original":
+			kept = append(kept, one.Key.String(withoutTokens(one.Value.AsString())))
 		case harmless[one.Key], strings.HasPrefix(string(one.Key), "dixie."):
 			kept = append(kept, one)
 		}
@@ -81,14 +84,20 @@ func (s quietSpan) Attributes() []attribute.KeyValue {
 // semantic conventions and of otelpgx.
 var harmless = map[attribute.Key]bool{
 	"client.address": true, "network.peer.address": true, "network.peer.port": true,
-	"network.protocol.name": true, "network.protocol.version": true, "user_agent.original": true,
-	"server.address": true, "server.port": true, "url.scheme": true, "url.path": true,
+	"network.protocol.name": true, "network.protocol.version": true,
+	"server.address": true, "server.port": true, "url.scheme": true,
 	"http.request.method": true, "http.route": true, "http.request.body.size": true,
 	"http.response.status_code": true, "http.response.body.size": true, "error.type": true,
 
 	"db.system.name": true, "db.query.text": true, "db.operation.name": true, "db.operation.batch.size": true,
 	"db.collection.name": true, "pgx.rows_affected": true, "pgx.sql_state": true,
 }
+
+// tokens are what API keys and JWTs look like. Callers put them into paths by
+// mistake.
+var tokens = regexp.MustCompile(`dxk_[\w-]+|eyJ[\w-]+\.[\w.-]+`)
+
+func withoutTokens(text string) string { return tokens.ReplaceAllString(text, "…") }
 
 func withoutQuery(text string) string {
 	u, err := url.Parse(text)

@@ -111,24 +111,3 @@ func (c *breakerCollector) Collect(to chan<- prometheus.Metric) {
 		to <- gauge(breakerDesc, one(state == now), state)
 	}
 }
-
-// publishMetrics are those of publishing to NATS. They are there, and zero, also
-// when it is dormant.
-type publishMetrics struct {
-	published, failed prometheus.Counter
-}
-
-func newPublishMetrics(auto promauto.Factory) publishMetrics {
-	messages := auto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Name: "publish_messages_total",
-		Help: "Messages that were to be published to NATS, by outcome: published, or failed and to be tried again.",
-	}, []string{"outcome"})
-	return publishMetrics{published: messages.WithLabelValues("published"), failed: messages.WithLabelValues("failed")}
-}
-
-// Published counts messages to NATS, and [Metrics.PublishFailed] those that it did
-// not take.
-func (m *Metrics) Published(messages int) { m.publish.published.Add(float64(messages)) }
-
-// PublishFailed counts messages that NATS did not take.
-func (m *Metrics) PublishFailed(messages int) { m.publish.failed.Add(float64(messages)) }

@@ -369,8 +369,6 @@ func TestFinn(t *testing.T) {
 	m.FinnCache(telemetry.CacheHit)
 	m.FinnCache(telemetry.CacheStale)
 	m.WatchBreaker(func() string { return "open" })
-	m.Published(3)
-	m.PublishFailed(1)
 	text := scrape(t, m)
 	wantLines(t, text,
 		`dixie_finn_requests_total{code="200"} 2`,
@@ -382,12 +380,44 @@ func TestFinn(t *testing.T) {
 		`dixie_finn_cache_total{result="stale"} 1`,
 		`dixie_finn_breaker_state{state="open"} 1`,
 		`dixie_finn_breaker_state{state="closed"} 0`,
-		`dixie_publish_messages_total{outcome="published"} 3`,
-		`dixie_publish_messages_total{outcome="failed"} 1`,
 	)
 	if strings.Contains(text, "secret-wallet") {
 		t.Error("a path to finn is in the metrics")
 	}
+}
+
+// fullBroker takes one message and no more.
+type fullBroker struct {
+	opened, taken int
+}
+
+func (b *fullBroker) Open(context.Context) error { b.opened++; return nil }
+func (b *fullBroker) Close() error               { return nil }
+func (b *fullBroker) Publish(string, ...*message.Message) error {
+	if b.taken++; b.taken > 1 {
+		return errors.New("full")
+	}
+	return nil
+}
+
+func TestPublishing(t *testing.T) {
+	t.Parallel()
+	m := newMetrics()
+	full := &fullBroker{}
+	broker := m.Broker(full)
+	if err := broker.Open(t.Context()); err != nil || full.opened != 1 {
+		t.Errorf("opened %d times, error %v", full.opened, err)
+	}
+	if err := broker.Publish("topic", message.NewMessage("1", nil), message.NewMessage("2", nil)); err != nil {
+		t.Error(err)
+	}
+	if err := broker.Publish("topic", message.NewMessage("3", nil)); err == nil {
+		t.Error("no error")
+	}
+	wantLines(t, scrape(t, m),
+		`dixie_publish_messages_total{outcome="published"} 2`,
+		`dixie_publish_messages_total{outcome="failed"} 1`,
+	)
 }
 
 // TestIdleConnectionsAreClosed: a client reaches its transport through ours.

@@ -95,7 +95,7 @@ func (o *observation) pages() []message.HandlerMiddleware {
 
 // requests is the middleware of the HTTP server.
 func (o *observation) requests() func(nethttp.Handler) nethttp.Handler {
-	return o.traces.Requests(telemetry.Routes{Of: http.RouteFrom, Skip: isProbe, Long: isLong})
+	return o.traces.Requests(telemetry.Routes{Of: http.Route, Skip: isProbe, Long: isLong})
 }
 
 // isProbe reports whether a request is one of those that come every few seconds.

@@ -151,5 +151,5 @@ func (l logging) logger() *slog.Logger {
 	if l.Format == "text" {
 		handler = slog.NewTextHandler(os.Stderr, options)
 	}
-	return slog.New(telemetry.NewLogHandler(handler, http.RequestIDFrom))
+	return slog.New(telemetry.NewLogHandler(handler, http.RequestID))
 }
