@@ -189,9 +189,9 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 		panic(http.ErrAbortHandler)
 	}
 	status, body := describe(err)
-	body.RequestID = requestIDFrom(r.Context())
+	body.RequestID = RequestID(r.Context())
 	if status >= 500 {
-		s.Logger.WarnContext(r.Context(), "request failed", "request_id", body.RequestID, "status", status, "error", err)
+		s.Logger.WarnContext(r.Context(), "request failed", "status", status, "error", err)
 	}
 	if status == http.StatusServiceUnavailable && body.RetryAfter == 0 {
 		body.RetryAfter = seconds(retryAfter)

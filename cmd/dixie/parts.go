@@ -23,7 +23,7 @@ type parts struct {
 	params    reputation.Params
 	tokens    *auth.Tokens // nil: nobody can sign in
 	allowlist allowlist
-	finn      *finn  // nil: there is none
+	finn      *finn  // nil: there is none, or it is not opened yet
 	devKey    string // the API key of --dev
 	scratch   string // a directory of this run only, and empty where none was needed
 }
@@ -40,9 +40,9 @@ func (s *serveCmd) open(ctx context.Context, logger *slog.Logger) (*parts, error
 	if s.Database.URL != "" {
 		_, databaseErr = s.Database.config()
 	}
-	p.finn, finnErr = s.Finn.open(logger)
+	finnErr = s.Finn.check()
 	listErr := s.openAllowlist(p, logger)
-	err := errors.Join(databaseErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr, paramsErr)
+	err := errors.Join(databaseErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr, paramsErr, s.Observe.check())
 	if err != nil {
 		p.close()
 		return nil, err
@@ -105,14 +105,15 @@ func missing(path string) bool {
 }
 
 // config is the configuration of a server on a port.
-func (s *serveCmd) config(ctx context.Context, p *parts, backend *backend, port string, logger *slog.Logger) (http.Config, error) {
+func (s *serveCmd) config(ctx context.Context, p *parts, backend *backend, seen *observation, port string, logger *slog.Logger) (http.Config, error) {
 	config := http.Config{
-		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, p.finn),
+		Log: backend.log, Importer: backend.importer(seen), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, p.finn),
 		Past: backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
 		Operations: &operations{reader: backend.reader, projectors: backend.projectors, params: p.params},
 		Params:     p.params, Logger: logger, Version: version(),
 		Authenticator: callers{p.allowlist.Allowlist, p.tokens}, Allowlist: p.allowlist, AdminKey: s.Gateway.AdminKey,
 		Origins: s.Gateway.origins(port), TrustedProxies: s.Gateway.TrustedProxies,
+		Tracing: seen.requests(), Metrics: seen.Metrics, MetricsHandler: seen.metricsHandler(s.Observe),
 		RateLimits: s.Gateway.limits(ctx, s.Dev, logger), PaymentHeaders: s.Gateway.Payment == "true",
 	}
 	s.Finn.apply(&config, p.finn)

@@ -11,8 +11,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"dixie/http"
 	"dixie/migrations"
 	"dixie/reputation"
+	"dixie/telemetry"
 )
 
 // connectTimeout bounds the first contact with the database.
@@ -158,8 +160,9 @@ type logging struct {
 
 func (l logging) logger() *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.Level}
+	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
 	if l.Format == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, options))
+		handler = slog.NewTextHandler(os.Stderr, options)
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	return slog.New(telemetry.NewLogHandler(handler, http.RequestID))
 }
