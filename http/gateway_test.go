@@ -105,8 +105,8 @@ func (g *guests) find(name string) int {
 
 func (g *guests) AddKey(_ context.Context, key http.APIKey, secret string) (http.APIKey, string, error) {
 	switch {
-	case key.Name == "":
-		return key, "", &http.EntryError{Field: "name", Detail: "is required"}
+	case strings.Contains(key.Name, "\n"):
+		return key, "", &http.EntryError{Field: "name", Detail: "must be one line"}
 	case g.find(key.Name) >= 0:
 		return key, "", http.ErrListed
 	case secret == "":
@@ -217,7 +217,7 @@ func TestGatewayAnswers(t *testing.T) {
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"`+member+`"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"me"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"`+stranger+`","name":"me"}`)),
-			admin(postJSON("/api/admin/allowlist", `{"type":"apiKey"}`)),
+			admin(postJSON("/api/admin/allowlist", `{"type":"apiKey","name":"two\nlines"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"friend"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","walet":"me"}`)),
 			admin(call{method: "DELETE", path: "/api/admin/allowlist/nobody"}),

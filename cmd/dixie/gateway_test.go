@@ -272,6 +272,15 @@ func TestAdministerAllowlist(t *testing.T) {
 	again.call("GET", "/api/reputation", "", "Authorization", "Bearer dxk_chosen_for_the_hive").want(t, 200, "")
 	again.call("POST", "/api/admin/allowlist/hive/rotate", "", admin...).want(t, 200, "")
 	again.call("GET", "/api/reputation", "", "Authorization", "Bearer dxk_chosen_for_the_hive").want(t, 401, "invalid_token")
+	// As clients of the service before this one do it.
+	const chosen = "dxk_chosen_by_an_older_client"
+	again.call("POST", "/api/admin/allowlist", `{"type":"apiKey","value":"`+chosen+`"}`, admin...).want(t, 201, "")
+	again.call("GET", "/api/reputation", "", "Authorization", "Bearer "+chosen).want(t, 200, "")
+	again.call("DELETE", "/api/admin/allowlist/"+chosen, "", admin...).want(t, 200, "")
+	again.call("GET", "/api/reputation", "", "Authorization", "Bearer "+chosen).want(t, 401, "invalid_token")
+	if strings.Contains(again.log.String(), chosen) {
+		t.Error("the log has the key")
+	}
 	text, err := os.ReadFile(file)
 	if err != nil || bytes.Contains(text, []byte("dxk_")) {
 		t.Errorf("the file holds %s, %v", text, err)
@@ -426,6 +435,9 @@ func TestDevelopment(t *testing.T) {
 	s.call("POST", "/api/admin/allowlist", `{"type":"wallet","value":"`+other.address.String()+`"}`, admin...).want(t, 201, "")
 	s.call("GET", "/api/reputation", "", bearer...).want(t, 403, "forbidden")
 	s.call("POST", "/api/auth/siwe", other.signInAt(t, s.url, "k7Qw2Zt9Lm4Xb8Rd")).want(t, 200, "")
+	s.stop()
+	again := serve(t, nil)
+	again.call("POST", "/api/auth/siwe", one.signInAt(t, again.url, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 200, "")
 }
 
 // TestForwardedLimit: over HTTP as operators run it, a caller is limited and told
