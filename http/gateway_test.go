@@ -30,7 +30,7 @@ const adminKey = "the administrators' key of a test"
 type door struct{}
 
 var signInFailures = map[string]error{
-	"unreadable": &http.MessageError{Detail: "issued-at: must be an RFC 3339 date and time"},
+	"unreadable": &http.MessageError{Field: "issued-at", Detail: "must be an RFC 3339 date and time"},
 	"wrong":      fmt.Errorf("%w: signed by somebody else", http.ErrSignInSignature),
 	"expired":    fmt.Errorf("%w: a detail for the log", http.ErrSignInExpired),
 	"replayed":   fmt.Errorf("%w: a detail for the log", http.ErrSignInReplayed),

@@ -79,7 +79,7 @@ var signInErrors = map[error]error{
 
 func signInError(err error) error {
 	if message := (*auth.MessageError)(nil); errors.As(err, &message) {
-		return &http.MessageError{Detail: message.Error()}
+		return (*http.MessageError)(message)
 	}
 	for ours, theirs := range signInErrors {
 		if errors.Is(err, ours) {
