@@ -241,6 +241,33 @@ func TestGatewayAnswers(t *testing.T) {
 	}
 }
 
+// TestPassingAnswers holds what is answered before a request reaches a handler, and
+// what is added to answers on the way.
+func TestPassingAnswers(t *testing.T) {
+	t.Parallel()
+	const ours = "https://dixie.example"
+	s := newGateway(t, func(c *http.Config) {
+		c.Origins, c.PaymentHeaders, c.RateLimits = []string{ours}, true, http.RateLimits{Clients: 2, SignIn: 1}
+	})
+	read := call{path: "/api/reputation"}.by(member).with("Origin", ours)
+	for name, calls := range map[string][]call{
+		"error-429":     {read, read, read},
+		"sign-in-often": {{path: "/api/auth/nonce", key: anyone}, {path: "/api/auth/nonce", key: anyone}},
+		"preflight": {
+			call{method: "OPTIONS", path: "/api/reputation/a/events", key: anyone}.with("Origin", ours).
+				with("Access-Control-Request-Method", "POST").with("Access-Control-Request-Headers", "authorization,content-type"),
+			call{method: "OPTIONS", path: "/api/reputation/a/events", key: anyone}.with("Origin", "https://evil.example").
+				with("Access-Control-Request-Method", "POST"),
+		},
+	} {
+		var parts []string
+		for _, c := range calls {
+			parts = append(parts, s.transcript(t, c))
+		}
+		golden(t, name, strings.Join(parts, "\n"))
+	}
+}
+
 // TestNoSignIn: without a key for tokens nobody signs in, and API keys work.
 func TestNoSignIn(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
@@ -227,7 +226,11 @@ func checkToken(t testing.TB, token string, set answered, w account) {
 	if len(set.Keys) != 1 || set.Keys[0].Alg != "ES256" || set.Keys[0].Use != "sig" || set.Keys[0].Kid != "dixie-es256-v1" {
 		t.Fatalf("the key set is %+v", set.Keys)
 	}
-	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: coordinate(t, set.Keys[0].X), Y: coordinate(t, set.Keys[0].Y)}
+	point := slices.Concat([]byte{4}, coordinate(t, set.Keys[0].X), coordinate(t, set.Keys[0].Y))
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
 	parsed, err := jwt.Parse(token, func(*jwt.Token) (any, error) { return public, nil },
 		jwt.WithValidMethods([]string{"ES256"}), jwt.WithIssuer("dixie-bff"), jwt.WithExpirationRequired())
 	if err != nil {
@@ -238,13 +241,13 @@ func checkToken(t testing.TB, token string, set answered, w account) {
 	}
 }
 
-func coordinate(t testing.TB, text string) *big.Int {
+func coordinate(t testing.TB, text string) []byte {
 	t.Helper()
-	bytes, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(bytes) != 32 {
+	number, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(number) != 32 {
 		t.Fatalf("coordinate %q: %v", text, err)
 	}
-	return new(big.Int).SetBytes(bytes)
+	return number
 }
 
 // TestAdministerAllowlist: what administrators change counts at once, for tokens
