@@ -171,10 +171,13 @@ func accessAttrs(r *http.Request, status int, bytes int64, duration time.Duratio
 		attrs = append(attrs, slog.String("access", info.access))
 	}
 	if info.reason != "" {
-		attrs = append(attrs, slog.String("reason", info.reason), slog.String("detail", clip(withoutKeys(info.detail))))
+		attrs = append(attrs, slog.String("reason", info.reason), slog.String("detail", clipTo(withoutKeys(info.detail), maxDetail)))
 	}
 	return attrs
 }
+
+// maxDetail bounds what the log says of a denial, in bytes.
+const maxDetail = 300
 
 // apiKey is what API keys look like.
 var apiKey = regexp.MustCompile(`dxk_[A-Za-z0-9_-]+`)

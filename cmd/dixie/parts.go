@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -25,7 +24,6 @@ type parts struct {
 	allowlist allowlist
 	finn      *finn  // nil: there is none, or it is not opened yet
 	devKey    string // the API key of --dev
-	scratch   string // a directory of this run only, and empty where none was needed
 }
 
 // open opens all parts, and reports all that is wrong with the settings.
@@ -50,30 +48,19 @@ func (s *serveCmd) open(ctx context.Context, logger *slog.Logger) (*parts, error
 	return p, nil
 }
 
-func (p *parts) close() {
-	p.finn.close()
-	if p.scratch != "" {
-		_ = os.RemoveAll(p.scratch)
-	}
-}
+func (p *parts) close() { p.finn.close() }
 
 // defaultAllowlist is where the allowlist is when nobody says so.
 const defaultAllowlist = "/data/allowlist.json"
 
 // openAllowlist opens the allowlist. With --dev there is one more API key, which is
-// in no file; and where nobody named a file and the default one is not there,
-// changes of the list last for this run only.
+// in no file; and where nobody named a file and the default one is not there, the
+// list is in memory.
 func (s *serveCmd) openAllowlist(p *parts, logger *slog.Logger) error {
-	settings := s.Allowlist
-	if s.Dev && settings.File.Path == defaultAllowlist && missing(defaultAllowlist) {
-		scratch, err := os.MkdirTemp("", "dixie-dev-")
-		if err != nil {
-			return fmt.Errorf("allowlist of this run: %w", err)
-		}
-		p.scratch = scratch
-		settings.File.Path = filepath.Join(p.scratch, "allowlist.json")
+	list, err := auth.NewAllowlist(logger), error(nil)
+	if !s.Dev || s.Allowlist.File.Path != defaultAllowlist || !missing(defaultAllowlist) {
+		list, err = s.Allowlist.open(logger)
 	}
-	list, err := settings.open(logger)
 	if !s.Dev {
 		p.allowlist = allowlist{Allowlist: list}
 		return err

@@ -183,7 +183,7 @@ Try it:
   curl -s -H 'Authorization: Bearer %[2]s' %[1]s/api/reputation/bear-1
 
 Wallets sign in at %[1]s/api/auth/siwe, from %[3]s:
-any wallet, as long as the allowlist has none. Requests are not limited.
+any wallet, as long as the allowlist has none.
 
 `, url, secret, strings.Join(sites, ", "))
 }
