@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"dixie/http"
-	"dixie/telemetry"
+	"dixie/internal/telemetry"
 )
 
 // journal is a log of the server's that a test can read.

@@ -17,8 +17,8 @@ import (
 	"dixie/auth"
 	"dixie/http"
 	"dixie/internal/fakefinn"
+	"dixie/internal/telemetry"
 	"dixie/reputation"
-	"dixie/telemetry"
 )
 
 const (

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dixie/http"
+	"dixie/internal/telemetry"
 	"dixie/projections"
-	"dixie/telemetry"
 )
 
 const (

@@ -16,7 +16,7 @@ import (
 
 	"dixie/auth"
 	"dixie/http"
-	"dixie/telemetry"
+	"dixie/internal/telemetry"
 )
 
 const (

@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dixie/http"
+	"dixie/internal/telemetry"
 	"dixie/migrations"
 	"dixie/reputation"
-	"dixie/telemetry"
 )
 
 // connectTimeout bounds the first contact with the database.

@@ -25,7 +25,7 @@ import (
 	"dixie/eventstore"
 	"dixie/internal/otlptest"
 	"dixie/internal/pgtest"
-	"dixie/telemetry"
+	"dixie/internal/telemetry"
 )
 
 func start(t *testing.T, config telemetry.TraceConfig) *telemetry.Traces {

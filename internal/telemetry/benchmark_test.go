@@ -10,9 +10,9 @@ import (
 	"dixie/eventstore"
 	"dixie/http"
 	"dixie/internal/otlptest"
+	"dixie/internal/telemetry"
 	"dixie/projections"
 	"dixie/reputation"
-	"dixie/telemetry"
 )
 
 // anybody lets everybody in.

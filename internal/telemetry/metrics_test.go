@@ -21,8 +21,8 @@ import (
 
 	"dixie/eventstore"
 	"dixie/internal/pgtest"
+	"dixie/internal/telemetry"
 	"dixie/reputation"
-	"dixie/telemetry"
 )
 
 func newMetrics() *telemetry.Metrics {

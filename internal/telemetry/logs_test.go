@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/trace"
 
-	"dixie/telemetry"
+	"dixie/internal/telemetry"
 )
 
 type idKey struct{}
