@@ -123,7 +123,10 @@ func (p *Publisher) connected() (*session, error) {
 		p.session.Store(s)
 	}
 	if !s.conn.IsConnected() {
-		return nil, fmt.Errorf("%w: the connection is lost", ErrUnreachable)
+		if last := s.conn.LastError(); last != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, last)
+		}
+		return nil, ErrUnreachable
 	}
 	return s, nil
 }
@@ -157,6 +160,7 @@ func (p *Publisher) connect() (*session, error) {
 
 func (p *Publisher) options(s *session) []natsgo.Option {
 	logger := p.config.Logger
+	var told string // the client calls back from one goroutine
 	return []natsgo.Option{
 		natsgo.Name("dixie"),
 		natsgo.Timeout(connectTimeout),
@@ -171,11 +175,20 @@ func (p *Publisher) options(s *session) []natsgo.Option {
 				logger.Warn("the connection to NATS is lost", "error", err)
 			}
 		}),
+		natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) {
+			logger.Debug("cannot connect to NATS again yet", "error", err)
+		}),
 		natsgo.ReconnectHandler(func(conn *natsgo.Conn) {
+			told = ""
 			logger.Info("connected to NATS again", "server", conn.ConnectedUrlRedacted())
 		}),
 		natsgo.ErrorHandler(func(_ *natsgo.Conn, _ *natsgo.Subscription, err error) {
-			logger.Warn("NATS reports an error", "error", err)
+			level := slog.LevelWarn
+			if err.Error() == told { // a refusal comes with each attempt
+				level = slog.LevelDebug
+			}
+			told = err.Error()
+			logger.Log(context.Background(), level, "NATS reports an error", "error", err)
 		}),
 		natsgo.ClosedHandler(func(*natsgo.Conn) { close(s.ended) }),
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -96,7 +97,7 @@ func (p *Publisher) unusable(ctx context.Context, s *session, err error) error {
 	detail := fmt.Sprintf("stream %s cannot be had from the server, whose answer is in the log", p.config.Stream.Name)
 	var refused *jetstream.APIError
 	switch {
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+	case errors.Is(err, natsgo.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		detail = "the server has no JetStream"
 	case errors.As(err, &refused) && refused.ErrorCode == overlapCode:
 		detail = fmt.Sprintf("another stream than %s takes its subjects", p.config.Stream.Name)
