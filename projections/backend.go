@@ -24,6 +24,12 @@ type lease interface {
 	// one transaction: either everything is written or nothing. An error that
 	// matches [ErrLost] is final for the lease.
 	page(ctx context.Context, step step, work func(context.Context, tx) error) error
+	// head is the position of the log's last event.
+	head(ctx context.Context) (int64, error)
+	// catchUp brings a projection that is far events behind, or more, nearer to the
+	// head, where following the log page by page would write too much. empty makes
+	// the memory that it folds in.
+	catchUp(ctx context.Context, far int64, empty func() shadow) error
 	// keep renews the lease while there is nothing to project.
 	keep(ctx context.Context) error
 	// release gives the lease up.

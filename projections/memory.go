@@ -120,9 +120,11 @@ type memoryLease struct {
 	token      chan struct{}
 }
 
-func (l *memoryLease) position() int64            { return l.checkpoint.position }
-func (l *memoryLease) keep(context.Context) error { return nil }
-func (l *memoryLease) release()                   { l.token <- struct{}{} }
+func (l *memoryLease) position() int64                                     { return l.checkpoint.position }
+func (l *memoryLease) keep(context.Context) error                          { return nil }
+func (l *memoryLease) head(ctx context.Context) (int64, error)             { return l.m.log.Head(ctx) }
+func (l *memoryLease) catchUp(context.Context, int64, func() shadow) error { return nil } // rows are changed in place
+func (l *memoryLease) release()                                            { l.token <- struct{}{} }
 
 func (l *memoryLease) page(ctx context.Context, step step, work func(context.Context, tx) error) error {
 	l.m.mu.Lock()

@@ -46,6 +46,7 @@ type Projector struct {
 	params     reputation.Params
 	backend    backend
 	pages      *eventstore.Pages // shared by the projectors of a process
+	far        int64             // events behind from which it catches up
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -57,8 +58,11 @@ type Projector struct {
 type Config struct {
 	Log      eventstore.Reader
 	Params   reputation.Params
-	PageSize int // most events that are folded in one transaction; 0 means 2,000
-	Logger   *slog.Logger
+	PageSize int // most events of a page that is folded in one transaction; 0 means 2,000
+	// CatchUp is by how many events a projector must be behind to fold many pages
+	// before it writes; 0 means 10,000.
+	CatchUp int64
+	Logger  *slog.Logger
 }
 
 // NewProjectors returns one projector for each projection, which write to p.
@@ -69,10 +73,13 @@ func (m *Memory) NewProjectors(config Config) []*Projector { return newProjector
 
 func newProjectors(b backend, config Config) []*Projector {
 	pages := eventstore.NewPages(config.Log, config.PageSize)
+	if config.CatchUp <= 0 {
+		config.CatchUp = farBehind
+	}
 	projectors := make([]*Projector, 0, len(Names))
 	for _, projection := range all() {
 		projectors = append(projectors, &Projector{
-			projection: projection, params: config.Params, backend: b, pages: pages,
+			projection: projection, params: config.Params, backend: b, pages: pages, far: config.CatchUp,
 			logger: config.Logger.With("projection", projection.name), state: Stopped,
 		})
 	}
@@ -127,6 +134,9 @@ func (p *Projector) enter(state State, err error) {
 	p.state, p.err = state, err
 }
 
+// errFarBehind ends the following of the log in favour of catching up.
+var errFarBehind = errors.New("far behind")
+
 // term is one term as projector: from acquiring the lease to losing it.
 func (p *Projector) term(ctx context.Context) error {
 	lease, err := p.backend.acquire(ctx, p.projection.name, p.params.Version(), func() { p.enter(Standby, nil) })
@@ -136,7 +146,25 @@ func (p *Projector) term(ctx context.Context) error {
 	defer lease.release()
 	p.logger.InfoContext(ctx, "projecting", "position", lease.position())
 	p.enter(Running, nil)
+	for {
+		if err := p.catchUp(ctx, lease); err != nil {
+			return err
+		}
+		if err := p.follow(ctx, lease); !errors.Is(err, errFarBehind) {
+			return err
+		}
+	}
+}
 
+func (p *Projector) catchUp(ctx context.Context, lease lease) error {
+	if p.projection.shadow == nil {
+		return nil
+	}
+	return lease.catchUp(ctx, p.far, func() shadow { return p.projection.shadow(p.params) })
+}
+
+// follow folds page after page as the log grows. It ends with an error.
+func (p *Projector) follow(ctx context.Context, lease lease) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	feed := p.pages.Feed(eventstore.FeedConfig{From: lease.position(), Logger: p.logger})
@@ -165,8 +193,9 @@ type term struct {
 	projector *Projector
 	end       context.CancelCauseFunc
 
-	mu    sync.Mutex // the lease is used by the handler and the keeper
-	lease lease
+	mu     sync.Mutex // the lease is used by the handler and the keeper
+	lease  lease
+	folded int64 // events since it was last asked how far behind the projection is
 }
 
 func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
@@ -190,9 +219,26 @@ func (t *term) handle(msg *message.Message) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	step := step{from: page.From, to: page.To, at: page.Events[len(page.Events)-1].CreatedAt}
-	return t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
+	err := t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
 		return p.projection.fold(ctx, p.params, tx, page)
 	})
+	if err == nil && p.projection.shadow != nil {
+		t.fallBehind(msg.Context(), page)
+	}
+	return err
+}
+
+// fallBehind ends the following of a log that grows faster than it is followed. It
+// asks so seldom that asking costs nothing.
+func (t *term) fallBehind(ctx context.Context, page *eventstore.Page) {
+	far := t.projector.far
+	if t.folded += page.To - page.From; t.folded < far {
+		return
+	}
+	t.folded = 0
+	if head, err := t.lease.head(ctx); err == nil && head-page.To >= far {
+		t.end(errFarBehind)
+	}
 }
 
 // note keeps the projector's state. It comes before the recoverer, so that a panic

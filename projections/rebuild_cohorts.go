@@ -3,6 +3,7 @@ package projections
 import (
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 	"strings"
 
@@ -132,11 +133,17 @@ func (s *cohortShadow) cohort(i int32, row *cohortRow, texts *strings.Builder) r
 	return cohort
 }
 
-// put keeps a cohort.
+// put keeps a cohort that has changed.
 func (s *cohortShadow) put(i int32, cohort *reputation.TaskCohort, position int64) {
 	row := s.rows.at(i)
 	s.changed.note(i, row.position)
 	row.position = position
+	s.keep(i, cohort, position)
+}
+
+// keep keeps a cohort. The position is that of the last event in it.
+func (s *cohortShadow) keep(i int32, cohort *reputation.TaskCohort, position int64) {
+	row := s.rows.at(i)
 	number := s.keys.number(cohort.Key())
 	n, found := row.find(number)
 	if !found {
@@ -289,8 +296,8 @@ func (s *cohortShadow) save(ctx context.Context, tx pgx.Tx, beside func(string) 
 	queueMembers(&batch, beside(membersTable), members)
 	queueCleared(&batch, beside(cohortsTable), cleared)
 	slices.Sort(s.changed.rows)
-	for part := range slices.Chunk(s.changed.rows, saveRows) {
-		queueCohorts(&batch, beside(cohortsTable), s.changedCohorts(part))
+	for part := range s.changedCohorts() {
+		queueCohorts(&batch, beside(cohortsTable), part)
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 			return unavailable("save cohorts", err)
 		}
@@ -302,20 +309,33 @@ func (s *cohortShadow) save(ctx context.Context, tx pgx.Tx, beside func(string) 
 	return unavailable("save cohorts", tx.SendBatch(ctx, &batch).Close())
 }
 
-// changedCohorts are the cohorts of rows that are not yet as they were saved.
-func (s *cohortShadow) changedCohorts(rows []int32) []changedCohort {
-	var changed []changedCohort
-	for _, i := range rows {
-		row := s.rows.at(i)
-		for n := range row.cohorts {
-			if c := &row.cohorts[n]; c.position > s.changed.since {
-				changed = append(changed, changedCohort{
+// changedCohorts yields the cohorts that are not yet as they were saved, some at a
+// time, each time in the same slice.
+func (s *cohortShadow) changedCohorts() iter.Seq[[]changedCohort] {
+	return func(yield func([]changedCohort) bool) {
+		var part []changedCohort
+		for _, i := range s.changed.rows {
+			row := s.rows.at(i)
+			for n := range row.cohorts {
+				c := &row.cohorts[n]
+				if c.position <= s.changed.since {
+					continue
+				}
+				part = append(part, changedCohort{
 					nft: row.nft, cohort: s.cohort(i, c, new(strings.Builder)), position: c.position,
 				})
+				if len(part) == saveRows {
+					if !yield(part) {
+						return
+					}
+					part = part[:0]
+				}
 			}
 		}
+		if len(part) > 0 {
+			yield(part)
+		}
 	}
-	return changed
 }
 
 func (s *cohortShadow) saved(position int64) {

@@ -19,6 +19,9 @@ type shadow interface {
 	live() []string
 	// fold folds the next event.
 	fold(e *eventstore.PageEvent)
+	// fetch reads the live rows that events are about to touch and that are not in
+	// memory yet. A rebuild, which begins without rows, has no use for it.
+	fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error
 	// load fills the tables, which are empty and of the same transaction.
 	load(ctx context.Context, conn *pgx.Conn, beside func(live string) string) error
 	// save writes what was folded since the last call of saved, which tells that a
@@ -36,6 +39,11 @@ func newShadow(projection string, params reputation.Params) shadow {
 		return newAgentShadow(params)
 	}
 	return newCohortShadow(params)
+}
+
+// batcher sends statements together: a connection or a transaction.
+type batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // changes are the rows that are not as they were saved. Before the first save
