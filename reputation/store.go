@@ -141,7 +141,7 @@ func (o *object) integer(name string, value int64) {
 
 func (o *object) number(name string, value float64) {
 	o.name(name)
-	o.buf = appendNumber(o.buf, value)
+	o.buf = AppendNumber(o.buf, value)
 }
 
 // score writes null for nil.
@@ -151,7 +151,7 @@ func (o *object) score(name string, value *float64) {
 		o.buf = append(o.buf, "null"...)
 		return
 	}
-	o.buf = appendNumber(o.buf, *value)
+	o.buf = AppendNumber(o.buf, *value)
 }
 
 // DecodeInto reads the JSON of a stored value: an [Aggregate], [Agent] or
