@@ -333,15 +333,39 @@ func (r *rebuild) foldLog(ctx context.Context) error {
 		if err := r.foldAll(ctx); err != nil {
 			return err
 		}
-		if head, err := r.log.head(ctx); err != nil || head-r.at < rangeEvents {
+		if head, err := r.readHead(ctx); err != nil || head-r.at < rangeEvents {
 			return err
+		}
+	}
+}
+
+// readHead is the head of the log. The session of the rebuild stays alive while
+// somebody keeps the log locked.
+func (r *rebuild) readHead(ctx context.Context) (head int64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		head, err = r.log.head(ctx)
+	}()
+	for {
+		select {
+		case <-done:
+			cancel()
+			return head, err
+		case <-time.After(beatInterval):
+			if telling := r.tell(ctx); telling != nil {
+				cancel()
+				<-done
+				return 0, telling
+			}
 		}
 	}
 }
 
 // foldAll folds up to the head of the log.
 func (r *rebuild) foldAll(ctx context.Context) error {
-	head, err := r.log.head(ctx)
+	head, err := r.readHead(ctx)
 	if err != nil {
 		return err
 	}
@@ -564,7 +588,7 @@ func (r *rebuild) catchUp(ctx context.Context) error {
 			return err
 		}
 		r.saved()
-		if head, err := r.log.head(ctx); err != nil || head-r.at <= fewEvents {
+		if head, err := r.readHead(ctx); err != nil || head-r.at <= fewEvents {
 			return err
 		}
 	}

@@ -179,25 +179,30 @@ func (r *rebuild) leaveAnew(ctx context.Context, p *Postgres, cause error) error
 	conn := pooled.Hijack() // its locks end with it
 	defer closeConn(conn)
 	for _, name := range r.Projections {
-		for {
-			locked, err := lockRebuild(ctx, conn, name)
-			if err != nil {
-				return err
-			}
-			if locked {
-				break
-			}
-			if ended, err := r.endSession(ctx, conn); err != nil || ended {
-				return err
-			}
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if locked, err := r.lockAnew(ctx, conn, name); err != nil || !locked {
+			return err
 		}
 	}
 	return r.leave(ctx, conn, cause)
+}
+
+// lockAnew takes a lock that the old session may still hold. It is false when
+// another rebuild has it.
+func (r *rebuild) lockAnew(ctx context.Context, conn *pgx.Conn, projection string) (locked bool, err error) {
+	for ended := false; ; {
+		locked, err = lockRebuild(ctx, conn, projection)
+		if err != nil || locked || ended {
+			return locked, err
+		}
+		if ended, err = r.endSession(ctx, conn); err != nil {
+			return false, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
 }
 
 // endSession ends the session of the rebuild if it still holds a lock, and tells
