@@ -106,3 +106,6 @@ func FoldInMemory(params reputation.Params, events []eventstore.PageEvent) (rows
 	slices.Sort(rows)
 	return rows, slices.Concat(agents.pending, cohorts.pending)
 }
+
+// ErrDrifted says that a live table was altered while it was rebuilt.
+var ErrDrifted = errDrifted

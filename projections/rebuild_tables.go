@@ -170,6 +170,10 @@ func (p pair) swapped(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	surplus, err := p.surplus(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
 	renames, err := texts(ctx, tx, `
 		SELECT CASE kind WHEN 'INDEX' THEN format('ALTER INDEX %I.%I RENAME TO %I', $3::text, beside, live)
 		       ELSE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', $1::text, beside, live) END
@@ -181,7 +185,20 @@ func (p pair) swapped(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		"DROP TABLE " + p.live(),
 		"ALTER TABLE " + p.shadow() + " RENAME TO " + pgx.Identifier{p.name}.Sanitize(),
 	}
-	return slices.Concat(statements, renames, attached), nil
+	return slices.Concat(surplus, statements, renames, attached), nil
+}
+
+// surplus are the statements that drop what the shadow has of indexes and
+// constraints that the live table has lost.
+func (p pair) surplus(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	return texts(ctx, tx, `
+		WITH m AS (`+mirrored+`)
+		SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', $2::text, conname) FROM pg_constraint
+		 WHERE conrelid = $2::text::regclass AND starts_with(conname, 'rebuild_') AND conname NOT IN (SELECT beside FROM m)
+		UNION ALL
+		SELECT format('DROP INDEX %I.%I', $3::text, relname) FROM pg_index AS i JOIN pg_class ON oid = indexrelid
+		 WHERE indrelid = $2::text::regclass AND starts_with(relname, 'rebuild_') AND relname NOT IN (SELECT beside FROM m)
+		   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)`, p.live(), p.shadow(), p.schema)
 }
 
 // attached are the statements that give the table again what is not part of its
