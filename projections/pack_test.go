@@ -228,13 +228,16 @@ func TestFoldLargeInMemory(t *testing.T) {
 	for i := range 8_000 {
 		event := projectionstest.Task(fmt.Sprintf("bear-%d", i%700), "native", "analysis", float64(i%97)/97)
 		event.Body = reputation.ModelPerformance{
-			ModelID: fmt.Sprintf("model-%d-%s", i%5, strings.Repeat("m", 600)), Provider: "p", PoolID: "alpha", TaskType: "general",
+			ModelID: fmt.Sprintf("model-%d-%s", i%3, strings.Repeat("m", 200)), Provider: "p", PoolID: "alpha", TaskType: "general",
 			Observation: reputation.QualityObservation{Score: float64(i%89) / 89, EvaluatedBy: fmt.Sprintf("judge-%d-%s", i, strings.Repeat("j", 600))},
 		}
 		if i%1000 == 999 {
 			event = projectionstest.Reset(event.NFT)
 		}
 		entries = append(entries, event.Entry(int64(i+1)))
+	}
+	if e := decoded(entries[:1])[0]; e.Err != nil {
+		t.Fatal(e.Err)
 	}
 	checkFoldInMemory(t, entries)
 }
