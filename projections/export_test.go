@@ -109,3 +109,27 @@ func FoldInMemory(params reputation.Params, events []eventstore.PageEvent) (rows
 
 // ErrDrifted says that a live table was altered while it was rebuilt.
 var ErrDrifted = errDrifted
+
+// ReadCopy decodes what a binary COPY of the log sends, in pieces of any size.
+func ReadCopy(pieces iter.Seq[[]byte], audit bool) (events []eventstore.PageEvent, found []Difference, err error) {
+	fields := (&logReader{audit: audit}).fields()
+	err = runPipeline(context.Background(), fields,
+		func(b *logBatch) error {
+			events, found = append(events, b.events...), append(found, b.found...)
+			return nil
+		},
+		func() error { return nil },
+		func(ctx context.Context, p *logPipeline) error {
+			w := newTupleWriter(ctx, p, fields)
+			for piece := range pieces {
+				if n, err := w.Write(piece); err != nil || n != len(piece) {
+					return fmt.Errorf("wrote %d of %d bytes: %w", n, len(piece), err)
+				}
+			}
+			return w.finish()
+		})
+	return events, found, err
+}
+
+// ErrCopyFormat says that what a COPY sent is not what was asked for.
+var ErrCopyFormat = errCopyFormat

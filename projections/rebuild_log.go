@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -54,6 +55,14 @@ func newLogReader(ctx context.Context, conn *pgx.Conn) (*logReader, error) {
 	return &logReader{conn: conn}, unavailable("set the reader of the log up", err)
 }
 
+// fields is how many columns are read.
+func (l *logReader) fields() int {
+	if l.audit {
+		return auditFields
+	}
+	return eventFields
+}
+
 func (l *logReader) head(ctx context.Context) (head int64, err error) {
 	err = l.conn.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM reputation_events`).Scan(&head)
 	return head, unavailable("read the log's head", err)
@@ -74,18 +83,28 @@ func (l *logReader) each(
 func (l *logReader) eachBatch(
 	ctx context.Context, after, until int64, fold func(*logBatch) error, beat func() error,
 ) error {
+	return runPipeline(ctx, l.fields(), fold, beat, func(ctx context.Context, p *logPipeline) error {
+		return p.read(ctx, l, after, until)
+	})
+}
+
+// runPipeline decodes what read writes and calls fold with it, in order. The tuples
+// have so many fields.
+func runPipeline(
+	ctx context.Context, fields int, fold func(*logBatch) error, beat func() error, read func(context.Context, *logPipeline) error,
+) error {
 	group, ctx := errgroup.WithContext(ctx)
 	decoders := min(runtime.GOMAXPROCS(0), maxDecoders)
 	// As many batches as all stages can be busy with at once.
 	n := 2*decoders + 3
 	p := &logPipeline{free: make(chan *logBatch, n), raw: make(chan *logBatch, n), ordered: make(chan *logBatch, n)}
 	for range n {
-		p.free <- &logBatch{ready: make(chan error, 1), audit: l.audit}
+		p.free <- &logBatch{ready: make(chan error, 1), fields: fields}
 	}
 	group.Go(func() error {
 		defer close(p.raw)
 		defer close(p.ordered)
-		return p.read(ctx, l, after, until)
+		return read(ctx, p)
 	})
 	for range decoders {
 		group.Go(func() error {
@@ -106,13 +125,10 @@ type logPipeline struct {
 }
 
 func (p *logPipeline) read(ctx context.Context, log *logReader, after, until int64) error {
-	columns := "position, nft_id, event"
-	if log.audit {
-		columns += ", event_type, created_at, id"
-	}
+	columns := strings.Join([]string{"position", "nft_id", "event", "event_type", "created_at", "id"}[:log.fields()], ", ")
 	for after < until {
 		to := min(after+rangeEvents, until)
-		writer := &tupleWriter{ctx: ctx, pipeline: p, header: copyHeader}
+		writer := newTupleWriter(ctx, p, log.fields())
 		_, err := log.conn.PgConn().CopyTo(ctx, writer, fmt.Sprintf(`
 			COPY (SELECT %s FROM reputation_events WHERE position > %d AND position <= %d ORDER BY position)
 			TO STDOUT (FORMAT binary)`, columns, after, to))
@@ -158,7 +174,7 @@ type logBatch struct {
 	events []eventstore.PageEvent
 	ready  chan error // has a value when events are decoded
 
-	audit  bool
+	fields int                 // of a tuple
 	hashes [][sha256.Size]byte // of the events, when they are audited
 	found  []Difference        // by the audit, in order
 }
@@ -166,6 +182,8 @@ type logBatch struct {
 const (
 	copyHeader   = 19 // bytes before the first tuple of a binary COPY
 	jsonbVersion = 1  // the byte before the text of a jsonb
+	eventFields  = 3  // columns that are read
+	auditFields  = 6  // columns that are read to be audited
 )
 
 var errCopyFormat = errors.New("unexpected data of COPY")
@@ -176,9 +194,14 @@ type tupleWriter struct {
 	ctx      context.Context
 	pipeline *logPipeline
 	header   int // bytes of the header that are still to come
+	fields   int // of a tuple
 	batch    *logBatch
 	whole    int // bytes of the batch that are whole tuples
 	count    int
+}
+
+func newTupleWriter(ctx context.Context, p *logPipeline, fields int) *tupleWriter {
+	return &tupleWriter{ctx: ctx, pipeline: p, header: copyHeader, fields: fields}
 }
 
 // Write implements [io.Writer].
@@ -195,7 +218,7 @@ func (w *tupleWriter) Write(piece []byte) (int, error) {
 	}
 	w.batch.tuples = append(w.batch.tuples, piece[skip:]...)
 	for {
-		length, err := tupleLength(w.batch.tuples[w.whole:])
+		length, err := tupleLength(w.batch.tuples[w.whole:], w.fields)
 		if err != nil {
 			return 0, err
 		}
@@ -254,16 +277,16 @@ func (w *tupleWriter) finish() error {
 
 // tupleLength is the length of the first tuple, and 0 when it is not all there or
 // the end of the tuples.
-func tupleLength(b []byte) (int, error) {
+func tupleLength(b []byte, fields int) (int, error) {
 	if len(b) < 2 {
 		return 0, nil
 	}
-	fields := int16(binary.BigEndian.Uint16(b))
-	if fields == -1 {
+	switch found := int16(binary.BigEndian.Uint16(b)); int(found) {
+	case -1:
 		return 0, nil
-	}
-	if fields < 3 || fields > 6 {
-		return 0, fmt.Errorf("%w: a tuple of %d fields", errCopyFormat, fields)
+	case fields:
+	default:
+		return 0, fmt.Errorf("%w: a tuple of %d fields", errCopyFormat, found)
 	}
 	at := 2
 	for range fields {
@@ -282,7 +305,7 @@ func tupleLength(b []byte) (int, error) {
 func (b *logBatch) decode() error {
 	b.events, b.hashes, b.found = b.events[:0], b.hashes[:0], b.found[:0]
 	for rest := b.tuples; len(rest) > 0; {
-		length, err := tupleLength(rest)
+		length, err := tupleLength(rest, b.fields)
 		if err != nil || length == 0 {
 			return errors.Join(errCopyFormat, err)
 		}
@@ -291,7 +314,7 @@ func (b *logBatch) decode() error {
 		if err := t.event(e); err != nil {
 			return err
 		}
-		if b.audit {
+		if b.fields == auditFields {
 			b.examine(&t, e)
 		}
 		rest = rest[length:]
