@@ -64,6 +64,7 @@ func describe(err error) (status int, body errorBody) {
 	var invalid *reputation.InvalidError
 	var scope scopeError
 	var tooLarge *http.MaxBytesError
+	var rebuilding *reputation.RebuildingError
 	switch {
 	case errors.As(err, &request):
 		return request.status, errorBody{Error: request.code, Message: request.message, Errors: request.errors}
@@ -73,6 +74,8 @@ func describe(err error) (status int, body errorBody) {
 		return http.StatusRequestEntityTooLarge, errorBody{Error: "body_too_large", Message: fmt.Sprintf("the body must have at most %d bytes", tooLarge.Limit)}
 	case errors.As(err, &scope):
 		return http.StatusForbidden, errorBody{Error: "insufficient_scope", Message: scope.Error()}
+	case errors.As(err, &rebuilding):
+		return http.StatusConflict, errorBody{Error: "rebuilding", Message: rebuilding.Error()}
 	case errors.Is(err, errNoToken):
 		return http.StatusUnauthorized, errorBody{Error: "unauthorized", Message: "send the header Authorization: Bearer <API key>"}
 	case errors.Is(err, ErrUnauthenticated):

@@ -64,6 +64,7 @@ type Config struct {
 	Reputations   Reputations
 	Authenticator Authenticator
 	Monitor       Monitor
+	Rebuilder     Rebuilder // nil when there is nothing to rebuild
 	Params        reputation.Params
 	Logger        *slog.Logger
 	Version       string
@@ -144,6 +145,9 @@ func (s *Server) newRouter() *mux.Router {
 		{http.MethodGet, "/api/reputation/{nftId}/score", scopeRead, s.getScore},
 		{http.MethodGet, "/api/reputation/{nftId}/events", scopeRead, s.getHistory},
 		{http.MethodPost, "/api/reputation/{nftId}/events", scopeAppend, s.appendEvents},
+
+		{http.MethodGet, "/api/admin/projections/{name}/rebuild", scopeAdmin, s.getRebuild},
+		{http.MethodPost, "/api/admin/projections/{name}/rebuild", scopeAdmin, s.startRebuild},
 	} {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {

@@ -2,7 +2,7 @@ package projections
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -20,8 +20,8 @@ type Rebuilder struct {
 	cancel  context.CancelFunc
 }
 
-// ErrStopping says that a process rebuilds no more because it is about to end.
-var ErrStopping = errors.New("the process is stopping")
+// errStopping says that a process rebuilds no more because it is about to end.
+var errStopping = fmt.Errorf("%w: the process is stopping", ErrUnavailable)
 
 // NewRebuilder returns a rebuilder whose rebuilds have a configuration, but for
 // their projections.
@@ -47,7 +47,7 @@ func (b *Rebuilder) StartRebuild(ctx context.Context, projections ...string) err
 	if b.closed {
 		r.abandon(ctx, b.Postgres, context.Canceled)
 		r.close()
-		return ErrStopping
+		return errStopping
 	}
 	b.running.Go(func() { b.run(r) })
 	return nil
