@@ -24,6 +24,9 @@ const (
 	// move while a long log is folded.
 	catchUpTime = 2 * time.Second
 
+	// connectTimeout bounds the wait for a connection.
+	connectTimeout = 10 * time.Second
+
 	// A shadow with more NFTs than this many times the distance that is far gives way
 	// to a new one, which bounds memory.
 	nftsOfFar = 5
@@ -51,11 +54,10 @@ func (l *postgresLease) catchUp(ctx context.Context, far int64, empty func() sha
 	if err != nil || head-l.at < far {
 		return err
 	}
-	reader, err := l.pool.Acquire(ctx)
+	conn, err := l.second(ctx)
 	if err != nil {
-		return unavailable("connect", err)
+		return err
 	}
-	conn := reader.Hijack() // for its settings must not go back to the pool
 	defer closeConn(conn)
 	if c.log, err = newLogReader(ctx, conn); err != nil {
 		return err
@@ -72,6 +74,18 @@ func (l *postgresLease) catchUp(ctx context.Context, far int64, empty func() sha
 func (l *postgresLease) head(ctx context.Context) (head int64, err error) {
 	err = l.conn.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM reputation_events`).Scan(&head)
 	return head, unavailable("read the log's head", err)
+}
+
+// second is another connection. The wait for one must not cost the lease, which
+// ends when it is silent.
+func (l *postgresLease) second(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	pooled, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return nil, unavailable("connect", err)
+	}
+	return pooled.Hijack(), nil // for its settings must not go back to the pool
 }
 
 func closeConn(conn *pgx.Conn) {

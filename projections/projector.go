@@ -167,7 +167,12 @@ func (p *Projector) catchUp(ctx context.Context, lease lease) error {
 	if p.projection.shadow == nil {
 		return nil
 	}
-	return lease.catchUp(ctx, p.far, func() shadow { return p.projection.shadow(p.params) })
+	from, start := lease.position(), time.Now()
+	err := lease.catchUp(ctx, p.far, func() shadow { return p.projection.shadow(p.params) })
+	if to := lease.position(); to > from {
+		p.logger.InfoContext(ctx, "caught up", "from", from, "to", to, "duration", time.Since(start))
+	}
+	return err
 }
 
 // follow folds page after page as the log grows. It ends with an error.

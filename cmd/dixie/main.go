@@ -26,6 +26,8 @@ type command struct {
 	Rebuild rebuildCmd `cmd:"" help:"Fold the log anew beside the stored rows of a database and put the result in their place."`
 	Verify  verifyCmd  `cmd:"" help:"Fold the log beside the stored rows of a database and tell what differs."`
 	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Manage API keys."`
+	Keygen  keygenCmd  `cmd:"" help:"Make a key that signs tokens."`
+	Token   tokenCmd   `cmd:"" help:"Issue a token for a wallet, to try the service with."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -26,18 +26,19 @@ const (
 )
 
 type serveCmd struct {
-	Host      string        `env:"DIXIE_HOST" help:"Address to listen on; all addresses when empty, and 127.0.0.1 with --dev."`
-	Port      int           `env:"PORT,DIXIE_PORT" default:"3001" help:"Port to listen on, 0 for any that is free."`
-	Grace     time.Duration `env:"DIXIE_SHUTDOWN_GRACE" default:"25s" help:"How long requests may go on after a signal to stop."`
-	MaxLag    time.Duration `env:"DIXIE_MAX_LAG" default:"1m" help:"Age of an event that is not yet projected from which this replica is not ready."`
-	Migrate   bool          `env:"DIXIE_MIGRATE" help:"Bring the schema up to date before serving."`
-	Allowlist string        `name:"allowlist-path" env:"DIXIE_ALLOWLIST_PATH" default:"/data/allowlist.json" type:"path" help:"File of API keys, which 'dixie apikey new' writes."`
-	Dev       bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
-	DevKey    string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
+	Host    string        `env:"DIXIE_HOST" help:"Address to listen on; all addresses when empty, and 127.0.0.1 with --dev."`
+	Port    int           `env:"PORT,DIXIE_PORT" default:"3001" help:"Port to listen on, 0 for any that is free."`
+	Grace   time.Duration `env:"DIXIE_SHUTDOWN_GRACE" default:"25s" help:"How long requests may go on after a signal to stop."`
+	MaxLag  time.Duration `env:"DIXIE_MAX_LAG" default:"1m" help:"Age of an event that is not yet projected from which this replica is not ready."`
+	Migrate bool          `env:"DIXIE_MIGRATE" help:"Bring the schema up to date before serving."`
+	Dev     bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
+	DevKey  string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
 
-	Database database `embed:""`
-	Scoring  scoring  `embed:""`
-	Logging  logging  `embed:""`
+	Tokens    tokenSettings    `embed:""`
+	Allowlist allowlistServing `embed:""`
+	Database  database         `embed:""`
+	Scoring   scoring          `embed:""`
+	Logging   logging          `embed:""`
 }
 
 // Run serves until ctx ends.
@@ -50,8 +51,9 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	}
 	logger := s.Logging.logger()
 	params, paramsErr := s.Scoring.params()
-	keys, secret, keysErr := s.keys()
-	if err := errors.Join(paramsErr, keysErr); err != nil {
+	_, tokensErr := s.Tokens.openForServer(ctx, s.Dev, logger)
+	allowlist, secret, allowlistErr := s.allowlist(logger)
+	if err := errors.Join(paramsErr, tokensErr, allowlistErr); err != nil {
 		return err
 	}
 	backend, err := s.openBackend(ctx, params, logger)
@@ -61,7 +63,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	defer backend.close()
 	api := http.NewServer(http.Config{
 		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
-		Authenticator: keyring{keys}, Monitor: backend.monitor(s.MaxLag),
+		Authenticator: keyring{allowlist}, Monitor: backend.monitor(s.MaxLag),
 		Params: params, Logger: logger, Version: version(),
 	})
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
@@ -73,17 +75,18 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if s.Dev {
 		printWelcome(c.out, url, secret)
 	}
-	return s.serve(ctx, listener, api, backend, logger)
+	return s.serve(ctx, listener, api, backend, allowlist, logger)
 }
 
 // serve runs projectors and server until ctx ends: then it answers the requests
 // that there are, refuses new ones, and stops projecting.
-func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.Server, backend *backend, logger *slog.Logger) error {
+func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.Server, backend *backend, allowlist *auth.Allowlist, logger *slog.Logger) error {
 	projecting, stopProjecting := context.WithCancel(context.WithoutCancel(ctx))
 	var projectors sync.WaitGroup
 	for _, p := range backend.projectors {
 		projectors.Go(func() { p.Run(projecting) })
 	}
+	projectors.Go(func() { allowlist.Run(projecting) })
 	defer projectors.Wait()
 	defer stopProjecting()
 
@@ -111,27 +114,28 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	return nil
 }
 
-// keys are those of the file, and with --dev one more, whose secret is returned.
-func (s *serveCmd) keys() (keys *auth.Keys, secret string, err error) {
-	keys, err = auth.LoadKeys(s.Allowlist)
+// allowlist is that of the file, and with --dev knows one more key, whose secret is
+// returned.
+func (s *serveCmd) allowlist(logger *slog.Logger) (list *auth.Allowlist, secret string, err error) {
+	list, err = s.Allowlist.open(logger)
 	if err != nil || !s.Dev {
-		return keys, "", err
+		return list, "", err
 	}
 	if s.DevKey == "" {
 		secret, key := auth.NewKey("dev", auth.Scopes, time.Now())
-		keys.Add(key)
-		return keys, secret, nil
+		list.Also(key)
+		return list, secret, nil
 	}
 	if err := auth.CheckSecret(s.DevKey); err != nil {
 		return nil, "", fmt.Errorf("DIXIE_DEV_API_KEY: %w", err)
 	}
-	keys.Add(auth.KeyOf("dev", s.DevKey, auth.Scopes, time.Now()))
-	return keys, s.DevKey, nil
+	list.Also(auth.KeyOf("dev", s.DevKey, auth.Scopes, time.Now()))
+	return list, s.DevKey, nil
 }
 
 // keyring lets the HTTP server ask for API keys.
 type keyring struct {
-	keys *auth.Keys
+	keys *auth.Allowlist
 }
 
 func (k keyring) Authenticate(_ context.Context, token string) (http.Caller, error) {
