@@ -192,7 +192,7 @@ func (c RebuildConfig) complete() RebuildConfig {
 }
 
 func (r *rebuild) close() {
-	closeConn(r.conn)
+	releaseRebuilds(r.conn)
 	if r.log != nil {
 		closeConn(r.log.conn)
 	}

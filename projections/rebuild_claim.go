@@ -70,10 +70,21 @@ func (p *Postgres) claim(ctx context.Context, config RebuildConfig) (*pgx.Conn, 
 		err = p.refusal(ctx, refused.Projection)
 	}
 	if err != nil {
-		closeConn(conn)
+		releaseRebuilds(conn)
 		return nil, err
 	}
 	return conn, nil
+}
+
+// releaseRebuilds closes a connection that may hold locks. They are given back
+// first, as PostgreSQL ends a session a moment after its client has hung up.
+func releaseRebuilds(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if !conn.IsClosed() {
+		_, _ = conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	}
+	closeConn(conn)
 }
 
 func claimWith(ctx context.Context, conn *pgx.Conn, config RebuildConfig) error {
@@ -177,7 +188,7 @@ func (r *rebuild) leaveAnew(ctx context.Context, p *Postgres, cause error) error
 		return unavailable("connect", err)
 	}
 	conn := pooled.Hijack() // its locks end with it
-	defer closeConn(conn)
+	defer releaseRebuilds(conn)
 	for _, name := range r.Projections {
 		if locked, err := r.lockAnew(ctx, conn, name); err != nil || !locked {
 			return err

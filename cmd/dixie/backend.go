@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dixie/eventstore"
+	"dixie/http"
 	"dixie/migrations"
 	"dixie/projections"
 	"dixie/reputation"
@@ -21,8 +22,9 @@ type backend struct {
 	reader     projections.Reader
 	rows       projections.Store
 	projectors []*projections.Projector
-	pool       *pgxpool.Pool // nil in memory
-	waiting    *waiting      // nil in memory
+	rebuilder  http.Rebuilder // nil in memory
+	pool       *pgxpool.Pool  // nil in memory
+	waiting    *waiting       // nil in memory
 	close      func()
 }
 
@@ -47,10 +49,12 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 		return nil, err
 	}
 	log := eventstore.OpenPostgres(pool, logger)
+	rebuilder := rows.NewRebuilder(projections.RebuildConfig{Params: params, Logger: logger})
 	return &backend{
-		store: "postgres", log: log, reader: rows, rows: rows, pool: pool, waiting: &waiting,
+		store: "postgres", log: log, reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
 		close: func() {
+			rebuilder.Close()
 			log.Close()
 			pool.Close()
 		},

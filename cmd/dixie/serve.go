@@ -63,7 +63,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	defer backend.close()
 	api := http.NewServer(http.Config{
 		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
-		Authenticator: keyring{allowlist}, Monitor: backend.monitor(s.MaxLag),
+		Authenticator: keyring{allowlist}, Monitor: backend.monitor(s.MaxLag), Rebuilder: backend.rebuilder,
 		Params: params, Logger: logger, Version: version(),
 	})
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
