@@ -143,6 +143,7 @@ type rebuild struct {
 	at, head   int64     // folded, and of the log as it was read last
 	told       time.Time // when at was written last
 	swapping   bool      // in the transaction of the swap
+	waitsFor   string    // the session that keeps the tables from being exchanged
 	complained time.Time // when the log was told last that the swap waits
 }
 
@@ -220,7 +221,7 @@ func (r *rebuild) run(ctx context.Context) ([]Rebuilt, error) {
 // enter begins a stage.
 func (r *rebuild) enter(ctx context.Context, stage reputation.RebuildStage) error {
 	r.stage = stage
-	if err := r.tellNow(ctx, ""); err != nil {
+	if err := r.tellNow(ctx); err != nil {
 		return err
 	}
 	return r.hook(string(stage))
@@ -426,15 +427,14 @@ func (r *rebuild) tell(ctx context.Context) error {
 	if time.Since(r.told) < tellInterval || r.swapping {
 		return nil
 	}
-	return r.tellNow(ctx, "")
+	return r.tellNow(ctx)
 }
 
-// tellNow also tells which session the swap waits for.
-func (r *rebuild) tellNow(ctx context.Context, waitsFor string) error {
+func (r *rebuild) tellNow(ctx context.Context) error {
 	r.told = time.Now()
 	_, err := r.conn.Exec(ctx, `
 		UPDATE projection_rebuilds SET position = $2, head = $3, stage = $4, waits_for = $5, updated_at = now()
-		 WHERE projection = ANY ($1)`, r.Projections, r.at, r.head, r.stage, waitsFor)
+		 WHERE projection = ANY ($1)`, r.Projections, r.at, r.head, r.stage, r.waitsFor)
 	return unavailable("write the rebuild's progress", err)
 }
 
@@ -557,7 +557,8 @@ func (r *rebuild) wait(ctx context.Context, who string) error {
 		r.complained = time.Now()
 		r.Logger.WarnContext(ctx, "the rebuilt tables are ready and wait to be swapped", "held_by", who)
 	}
-	return r.tellNow(ctx, who)
+	r.waitsFor = who
+	return r.tellNow(ctx)
 }
 
 // follow makes indexes that the live tables have got meanwhile.
