@@ -40,6 +40,8 @@ type (
 	Population      = reputation.Population
 	Status          = reputation.ProjectionStatus
 	Failure         = reputation.Failure
+	Rebuilding      = reputation.Rebuild
+	RebuildingError = reputation.RebuildingError
 )
 
 var (

@@ -133,6 +133,10 @@ func (p *Projector) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, errRebuilt) {
+			p.logger.InfoContext(ctx, "the rows were rebuilt, going on from there")
+			continue
+		}
 		p.fail(ctx, err)
 		select {
 		case <-ctx.Done():
@@ -179,6 +183,9 @@ func (p *Projector) enter(state State, err error) {
 	defer p.mu.Unlock()
 	p.state, p.err = state, err
 }
+
+// errRebuilt says that the rows were rebuilt since the term began.
+var errRebuilt = errors.New("the rows were rebuilt")
 
 // errFarBehind ends the following of the log in favour of catching up.
 var errFarBehind = errors.New("far behind")

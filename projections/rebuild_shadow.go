@@ -28,8 +28,9 @@ type shadow interface {
 	// load or a save was committed.
 	save(ctx context.Context, tx pgx.Tx, beside func(live string) string) error
 	saved(position int64)
-	// nfts is how many NFTs have rows.
+	// nfts is how many NFTs have rows, and ids are these, in no order.
 	nfts() int64
+	ids() []string
 	// setAside are the events that were set aside.
 	setAside() *aside
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dixie/eventstore"
+	"dixie/http"
 	"dixie/internal/nats"
 	"dixie/migrations"
 	"dixie/projections"
@@ -23,9 +24,10 @@ type backend struct {
 	rows       projections.Store
 	past       *projections.Past
 	projectors []*projections.Projector
-	pool       *pgxpool.Pool // nil in memory
-	waiting    *waiting      // nil in memory
-	queued     func() int    // appends that wait
+	rebuilder  http.Rebuilder // nil in memory
+	pool       *pgxpool.Pool  // nil in memory
+	waiting    *waiting       // nil in memory
+	queued     func() int     // appends that wait
 	rebuilds   func(context.Context) ([]projections.Rebuilding, error)
 	nats       *nats.Publisher // nil when publishing is dormant
 	close      func()
@@ -58,13 +60,15 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, se
 		return nil, err
 	}
 	log := eventstore.OpenPostgres(pool, logger, seen.Metrics, seen.traces)
+	rebuilder := rows.NewRebuilder(projections.RebuildConfig{Params: params, Logger: logger})
 	return &backend{
-		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, pool: pool, waiting: &waiting,
+		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
 		queued: log.Queued, rebuilds: rows.Rebuilds,
 		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
 		nats:       publisher,
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
 		close: func() {
+			rebuilder.Close()
 			closeNATS(publisher)
 			log.Close()
 			pool.Close()
