@@ -14,8 +14,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/go-cmp/cmp"
 
-	"dixie/internal/natstest"
 	"dixie/internal/nats"
+	"dixie/internal/natstest"
 	"dixie/projections"
 )
 

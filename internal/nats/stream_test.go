@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"dixie/internal/natstest"
 	"dixie/internal/nats"
+	"dixie/internal/natstest"
 )
 
 // addStream creates a stream as someone else would.
