@@ -42,8 +42,8 @@ func findPair(ctx context.Context, conn *pgx.Conn, name string) (pair, error) {
 
 // check refuses a table to which something is attached that would not come along.
 // Everything is refused that is not known to.
-func (p pair) check(ctx context.Context, conn *pgx.Conn) error {
-	obstacles, err := texts(ctx, conn, `
+func (p pair) check(ctx context.Context, q querier) error {
+	obstacles, err := texts(ctx, q, `
 		WITH live AS (SELECT c.*, t.typarray FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype WHERE c.oid = $1::text::regclass)
 		SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid)
 		  FROM live, pg_depend AS d
@@ -151,9 +151,9 @@ func (p pair) finish(ctx context.Context, tx pgx.Tx) error {
 	return runAll(ctx, tx, append(statements, "ANALYZE "+p.shadow()))
 }
 
-// swapped are the statements that put the shadow in the place of the live table,
-// which the transaction has locked. It fails with [errDrifted] when the live table
-// is no longer what the shadow was made after.
+// swapped are the statements that put the shadow in the place of the live table. It
+// fails with [errDrifted] when the live table is no longer what the shadow was made
+// after.
 func (p pair) swapped(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	missing, err := p.missing(ctx, tx)
 	if err != nil {
@@ -228,6 +228,40 @@ func (p pair) attached(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		SELECT format('ALTER TABLE %s %s TRIGGER %I', $1::text,
 		              CASE tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, tgname)
 		  FROM pg_trigger WHERE tgrelid = $1::text::regclass AND NOT tgisinternal AND tgenabled <> 'O'`, p.live(), p.shadow())
+}
+
+// fingerprint tells whether anything was done to tables or attached to them: it is
+// of all rows of the catalog from which a swap is planned.
+func fingerprint(ctx context.Context, q querier, pairs []pair) (string, error) {
+	var tables []string
+	for _, p := range pairs {
+		tables = append(tables, p.live())
+	}
+	found, err := texts(ctx, q, `
+		WITH live AS (
+			SELECT c.oid, c.reltype, t.typarray FROM unnest($1::text[]) AS name
+			  JOIN pg_class AS c ON c.oid = name::regclass JOIN pg_type AS t ON t.oid = c.reltype
+		), parts AS (
+			SELECT indexrelid AS oid FROM pg_index WHERE indrelid IN (SELECT oid FROM live) UNION ALL SELECT oid FROM live
+		)
+		SELECT md5(string_agg(version, ' ' ORDER BY version)) FROM (
+			SELECT 'class' || oid || ':' || xmin AS version FROM pg_class WHERE oid IN (SELECT oid FROM parts)
+			UNION ALL SELECT 'attribute' || attrelid || '.' || attnum || ':' || xmin FROM pg_attribute WHERE attrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'default' || oid || ':' || xmin FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'index' || indexrelid || ':' || xmin FROM pg_index WHERE indrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'constraint' || oid || ':' || xmin FROM pg_constraint WHERE conrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'trigger' || oid || ':' || xmin FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'comment' || objoid || '.' || objsubid || ':' || xmin FROM pg_description
+			           WHERE classoid = 'pg_class'::regclass AND objoid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'inherits' || inhrelid || '.' || inhparent FROM pg_inherits WHERE inhrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'depends' || d.classid || '.' || d.objid || '.' || d.refobjid FROM pg_depend AS d, live
+			           WHERE (d.refclassid = 'pg_class'::regclass AND d.refobjid = live.oid OR
+			                  d.refclassid = 'pg_type'::regclass AND d.refobjid IN (live.reltype, live.typarray))
+		) AS versions`, tables)
+	if err != nil {
+		return "", err
+	}
+	return found[0], nil
 }
 
 // sameColumns says whether shadow and live table still have the same columns, with

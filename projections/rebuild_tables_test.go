@@ -155,34 +155,37 @@ func TestRebuildFollowsTables(t *testing.T) {
 		"column":        {`ALTER TABLE reputation_aggregates ADD COLUMN note text`, projections.ErrDrifted},
 		"less":          {`ALTER TABLE reputation_aggregates DROP COLUMN created_at`, projections.ErrDrifted},
 		"default":       {`ALTER TABLE reputation_aggregates ALTER COLUMN state SET DEFAULT 'warming'`, projections.ErrDrifted},
+		"comment":       {`COMMENT ON TABLE reputation_aggregates IS 'a remark'`, nil},
 		"check":         {`ALTER TABLE reputation_collections ADD CHECK (members > 0)`, projections.ErrDrifted},
 		"view":          {`CREATE VIEW totals AS SELECT count(*) FROM reputation_collections`, &projections.ObstacleError{}},
 		"publication":   {`CREATE PUBLICATION p FOR TABLE reputation_aggregates`, &projections.ObstacleError{}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := verified(t)
-			rows := dump(t, p.pool)
-			changed := false
-			_, err := p.rows.Rebuild(t.Context(), rebuildConfig(t).WithHook(func(stage string) error {
-				if stage == "swapping" && !changed {
-					exec(t, p.pool, c.change)
-					changed = true
+		for _, stage := range []string{"swapping", "checkpoints"} {
+			t.Run(name+" at "+stage, func(t *testing.T) {
+				t.Parallel()
+				p := verified(t)
+				rows := dump(t, p.pool)
+				changed := false
+				_, err := p.rows.Rebuild(t.Context(), rebuildConfig(t).WithHook(func(at string) error {
+					if at == stage && !changed {
+						exec(t, p.pool, c.change)
+						changed = true
+					}
+					return nil
+				}))
+				switch {
+				case c.err == nil && err != nil, c.err == projections.ErrDrifted && !errors.Is(err, projections.ErrDrifted):
+					t.Errorf("error %v, want %v", err, c.err)
+				case c.err != nil && c.err != projections.ErrDrifted:
+					checkObstacle(t, p, err, "")
 				}
-				return nil
-			}))
-			switch {
-			case c.err == nil && err != nil, c.err == projections.ErrDrifted && !errors.Is(err, projections.ErrDrifted):
-				t.Errorf("error %v, want %v", err, c.err)
-			case c.err != nil && c.err != projections.ErrDrifted:
-				checkObstacle(t, p, err, "")
-			}
-			if indexes := table1(t, p.pool, schema); name != "dropped index" && !containsChange(indexes, name) {
-				t.Errorf("the change is not in\n%s", strings.Join(indexes, "\n"))
-			}
-			sameRows(t, rows, dump(t, p.pool))
-			p.noTraces(t)
-		})
+				if described := table1(t, p.pool, schema); name != "dropped index" && !containsChange(described, name) {
+					t.Errorf("the change is not in\n%s", strings.Join(described, "\n"))
+				}
+				sameRows(t, rows, dump(t, p.pool))
+				p.noTraces(t)
+			})
+		}
 	}
 }
 
@@ -191,7 +194,7 @@ func containsChange(described []string, change string) bool {
 	want := map[string]string{
 		"index": "index meanwhile", "unique": "constraint reputation_cohort_members twice", "grant": "privilege reputation_collections -",
 		"trigger": "trigger CREATE TRIGGER watch", "column": "column reputation_aggregates note", "default": "'warming'",
-		"check": "constraint reputation_collections reputation_collections_members_check",
+		"comment": "a remark", "check": "constraint reputation_collections reputation_collections_members_check",
 	}[change]
 	return slices.ContainsFunc(described, func(line string) bool { return strings.Contains(line, want) })
 }
