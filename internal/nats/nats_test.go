@@ -76,8 +76,8 @@ func TestPublish(t *testing.T) {
 	}
 	var got []string
 	for _, m := range server.Messages("DIXIE") {
-		h := m.Header
-		got = append(got, fmt.Sprint(m.Subject, " ", h.Get("Nats-Msg-Id"), " ", h.Get("Dixie-Position"), " ", h.Get("Dixie-NFT"), " ", string(m.Data)))
+		h := m.Headers()
+		got = append(got, fmt.Sprint(m.Subject(), " ", h.Get("Nats-Msg-Id"), " ", h.Get("Dixie-Position"), " ", h.Get("Dixie-NFT"), " ", string(m.Data())))
 	}
 	want := []string{
 		"reputation.events.quality_signal id-1 7 bear-1 one", "reputation.events.quality_signal id-2 7 bear-1 two",
@@ -196,7 +196,7 @@ func TestServerAway(t *testing.T) {
 		t.Error(err)
 	}
 	// What failed was not kept to be sent later.
-	if messages := server.Messages("DIXIE"); len(messages) != 1 || messages[0].Header.Get("Nats-Msg-Id") != "id-2" {
+	if messages := server.Messages("DIXIE"); len(messages) != 1 || messages[0].Headers().Get("Nats-Msg-Id") != "id-2" {
 		t.Errorf("%d messages", len(messages))
 	}
 }

@@ -97,7 +97,7 @@ func (s *Server) JetStream() jetstream.JetStream {
 }
 
 // Messages are all messages of a stream, oldest first.
-func (s *Server) Messages(stream string) []*jetstream.RawStreamMsg {
+func (s *Server) Messages(stream string) []jetstream.Msg {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
@@ -105,17 +105,43 @@ func (s *Server) Messages(stream string) []*jetstream.RawStreamMsg {
 	if err != nil {
 		s.t.Fatalf("stream %s: %v", stream, err)
 	}
-	state := found.CachedInfo().State
-	var messages []*jetstream.RawStreamMsg
-	for sequence := state.FirstSeq; sequence <= state.LastSeq && state.Msgs > 0; sequence++ {
-		m, err := found.GetMsg(ctx, sequence)
+	consumer, err := found.CreateConsumer(ctx, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy})
+	if err != nil {
+		s.t.Fatalf("read stream %s: %v", stream, err)
+	}
+	stored := int(found.CachedInfo().State.Msgs)
+	var messages []jetstream.Msg
+	for len(messages) < stored {
+		batch, err := consumer.Fetch(min(1000, stored-len(messages)), jetstream.FetchMaxWait(patience))
 		if err != nil {
-			s.t.Fatalf("message %d of stream %s: %v", sequence, stream, err)
+			s.t.Fatalf("read stream %s: %v", stream, err)
 		}
-		messages = append(messages, m)
+		for m := range batch.Messages() {
+			messages = append(messages, m)
+		}
+		if batch.Error() != nil {
+			s.t.Fatalf("read stream %s after %d messages: %v", stream, len(messages), batch.Error())
+		}
 	}
 	return messages
 }
 
 // Change changes how the server is set up when it is started next.
 func (s *Server) Change(option Option) { option(&s.options) }
+
+// Stored is the number of messages of a stream, 0 while there is none.
+func (s *Server) Stored(stream string) int {
+	s.t.Helper()
+	info, err := s.running.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, account := range info.AccountDetails {
+		for _, found := range account.Streams {
+			if found.Name == stream {
+				return int(found.State.Msgs)
+			}
+		}
+	}
+	return 0
+}
