@@ -52,10 +52,10 @@ var (
 // MessageError says why a message or its signature cannot be read. Its text is for
 // the caller, who wrote them.
 type MessageError struct {
-	Detail string
+	Field, Detail string
 }
 
-func (e *MessageError) Error() string { return e.Detail }
+func (e *MessageError) Error() string { return e.Field + ": " + e.Detail }
 
 const (
 	// maxSignIn bounds a sign-in in bytes: a message of 4 KiB with every character
