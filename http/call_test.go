@@ -69,7 +69,7 @@ type answer struct {
 	body   string
 }
 
-// do makes a call and reads the answer. It may be used in any goroutine: without
+// do makes a call, reads the answer and checks it by the description of the API. It may be used in any goroutine: without
 // an answer the test fails and goes on, with the status 0.
 func (s *service) do(t testing.TB, c call) answer {
 	t.Helper()
@@ -83,7 +83,9 @@ func (s *service) do(t testing.TB, c call) answer {
 	if err != nil {
 		t.Errorf("%s %s: read the answer: %v", c.verb(), c.path, err)
 	}
-	return answer{status: response.StatusCode, header: response.Header, body: body}
+	a := answer{status: response.StatusCode, header: response.Header, body: body}
+	s.checkDescribed(t, c, a)
+	return a
 }
 
 // readBody reads up to the end, or up to so many empty lines.
