@@ -200,3 +200,50 @@ func TestOpenAPIParts(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenAPICheckSeesFaults: an answer that the description does not allow is
+// noticed, whatever it is that is wrong with one of them.
+func TestOpenAPICheckSeesFaults(t *testing.T) {
+	t.Parallel()
+	b := openMemory(t)
+	b.project(t)
+	s := serve(t, b)
+	s.tell(t)
+	list := call{path: "/api/reputation?limit=1"}
+	lines := call{path: "/api/reputation/bear-1/events"}.with("Accept", "application/x-ndjson")
+	event := `{"type":"quality_signal","event_id":"00000000-0000-4000-8000-0000000000ee","agent_id":"bear-9","collection_id":"honey","timestamp":"2026-02-25T12:00:00Z","score":0.5}`
+	for name, tt := range map[string]struct {
+		call     call
+		old, new string // in the description
+	}{
+		"a member of another type":  {list, `"next_cursor":{"$ref":"#/components/schemas/NextCursor"}`, `"next_cursor":{"type":"integer"}`},
+		"a member that is missing":  {list, `"required":["reputations",`, `"required":["total","reputations",`},
+		"a member too many":         {list, `"next_cursor":{"$ref":"#/components/schemas/NextCursor"},`, ``},
+		"another range":             {list, `"maxItems":1000,"items":{"type":"object","required":["nft_id","collection_id","state"`, `"maxItems":0,"items":{"type":"object","required":["nft_id","collection_id","state"`},
+		"a line of another type":    {lines, `"required":["position","created_at","nft_id","event"]`, `"required":["position","created_at","nft_id","event","hash"]`},
+		"another media type":        {lines, `"application/x-ndjson"`, `"application/jsonl"`},
+		"a header that is missing":  {list, `"X-Request-Id":{"$ref":"#/components/headers/X-Request-Id"}`, `"X-Gone":{"$ref":"#/components/headers/X-Request-Id"}`},
+		"a status that is missing":  {call{path: "/api/reputation/nobody"}, `"404":`, `"410":`},
+		"an unknown error":          {call{path: "/api/reputation/nobody"}, `"not_found","nothing`, `"nothing`},
+		"a parameter of another":    {list, `"maximum":1000,"default":100`, `"maximum":0,"default":100`},
+		"an undescribed parameter":  {list, `"name":"limit"`, `"name":"most"`},
+		"a route that is missing":   {list, `"/api/reputation":`, `"/api/reputations":`},
+		"a body that is not so":     {appendTo("bear-9", event), `"const":"quality_signal"`, `"const":"quality"`},
+		"a body of another type":    {appendTo("bear-9", event), `"requestBody":{"required":true,"content":{"application/json"`, `"requestBody":{"required":true,"content":{"text/plain"`},
+		"an event that is not such": {call{path: "/api/reputation/events", blocks: 3}.with("Accept", "text/event-stream"), `"required":["position","created_at","nft_id","event"]`, `"required":["hash"]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text := string(http.OpenAPI("test"))
+			changed, err := newDescription([]byte(strings.ReplaceAll(text, tt.old, tt.new)))
+			if err != nil || !strings.Contains(text, tt.old) {
+				t.Fatalf("the description has no %s, or cannot be changed: %v", tt.old, err)
+			}
+			path, _, _ := strings.Cut(tt.call.path, "?")
+			a := s.do(t, tt.call)
+			if err := changed.check(s.server.RouteOf(tt.call.verb(), path), tt.call, a); err == nil {
+				t.Errorf("%d is taken to be as described", a.status)
+			}
+		})
+	}
+}
