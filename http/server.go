@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -113,6 +114,7 @@ type Server struct {
 	limiters limiters
 	adminKey [sha256.Size]byte // hash of the administrators' key
 	handler  http.Handler
+	openAPI  func() []byte // made when it is first asked for
 	started  time.Time
 	streams  chan struct{} // a place for each open stream
 	pasts    chan struct{} // a place for each request that reads the past
@@ -146,6 +148,7 @@ func NewServer(config Config) *Server {
 		streams: make(chan struct{}, config.MaxStreams), pasts: make(chan struct{}, config.MaxPasts),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })
 	s.outcomes = s.newOutcomes()
 	s.router, s.routes = s.newRouter()
 	s.handler = chain(s.answer(serveRoute),
@@ -219,6 +222,7 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 		{http.MethodGet, "/livez", probe, s.getLive},
 		{http.MethodGet, "/readyz", probe, s.getReady},
 		{http.MethodGet, "/api/health", probe, s.getHealth},
+		{http.MethodGet, "/api/openapi.json", probe, s.getOpenAPI},
 
 		{http.MethodGet, "/api/auth/nonce", signIn, s.getNonce},
 		{http.MethodPost, "/api/auth/siwe", signIn, withBody(maxSignIn, s.postSignIn)},
