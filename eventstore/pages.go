@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/singleflight"
+
+	"dixie/reputation"
 )
 
 const (
@@ -108,7 +110,7 @@ func newPage(after int64, events []Recorded) (*Page, error) {
 		}
 		e := &page.Events[i]
 		e.Recorded = events[i]
-		e.Event, e.Err = events[i].Event()
+		e.Event, e.Err = reputation.DecodeText(string(e.JSON))
 	}
 	return page, nil
 }

@@ -19,6 +19,16 @@ type Health struct {
 	Database       *DatabaseHealth
 	NATS           NATSHealth
 	Projections    []ProjectionHealth
+	Finn           *FinnHealth // nil where there is none
+}
+
+// FinnHealth is the state of finn, as its last probe saw it, and of the way to
+// it.
+type FinnHealth struct {
+	Reachable bool // it answers
+	Healthy   bool // it answers that it is well
+	Latency   time.Duration
+	Circuit   string // closed, open or half_open
 }
 
 // NATSHealth is the state of publishing to NATS.
@@ -52,9 +62,10 @@ type healthView struct {
 }
 
 type serviceView struct {
-	Status    string   `json:"status"` // healthy or unreachable, and those of [NATSHealth]
-	LatencyMS *float64 `json:"latency_ms,omitempty"`
-	Detail    string   `json:"detail,omitempty"`
+	Status       string   `json:"status"` // healthy, degraded or unreachable, and those of [NATSHealth]
+	LatencyMS    *float64 `json:"latency_ms,omitempty"`
+	CircuitState string   `json:"circuit_state,omitempty"` // of finn alone
+	Detail       string   `json:"detail,omitempty"`
 }
 
 type reputationServiceView struct {
@@ -98,9 +109,30 @@ func newHealthView(h Health) healthView {
 	if h.AggregateCount == nil {
 		view.Status = "unhealthy"
 	}
+	view.addFinn(h.Finn)
 	view.addDatabase(h.Database)
 	view.Infrastructure["nats"] = serviceView{Status: cmp.Or(h.NATS.Status, "dormant"), Detail: h.NATS.Detail}
 	return view
+}
+
+// addFinn adds finn. Without it this service is degraded, and still serves
+// reputations.
+func (v *healthView) addFinn(f *FinnHealth) {
+	if f == nil {
+		return
+	}
+	service := serviceView{Status: "unreachable", CircuitState: f.Circuit}
+	if f.Reachable {
+		ms := float64(f.Latency.Microseconds()) / 1000
+		service.Status, service.LatencyMS = "degraded", &ms
+	}
+	if f.Healthy {
+		service.Status = "healthy"
+	}
+	if v.Status == "healthy" && (service.Status != "healthy" || f.Circuit != "closed") {
+		v.Status = "degraded"
+	}
+	v.Services["loa_finn"] = service
 }
 
 func (v *healthView) addDatabase(d *DatabaseHealth) {

@@ -13,6 +13,9 @@ type backend interface {
 	// standby when it has to wait. The error is a [*VersionError], an
 	// [*AheadError], or worth a retry.
 	acquire(ctx context.Context, projection, version string, standby func()) (lease, error)
+	// noteError keeps the last error of a projection's projectors, for whoever asks in
+	// another process.
+	noteError(ctx context.Context, projection, message string) error
 }
 
 // lease is the right to be a projection's projector. It is not safe for
@@ -24,6 +27,12 @@ type lease interface {
 	// one transaction: either everything is written or nothing. An error that
 	// matches [ErrLost] is final for the lease.
 	page(ctx context.Context, step step, work func(context.Context, tx) error) error
+	// head is the position of the log's last event.
+	head(ctx context.Context) (int64, error)
+	// catchUp brings a projection that is far events behind, or more, nearer to the
+	// head, where following the log page by page would write too much. empty makes
+	// the memory that it folds in.
+	catchUp(ctx context.Context, far int64, empty func() shadow) error
 	// read runs work, which only loads, outside of any page.
 	read(ctx context.Context, work func(context.Context, tx) error) error
 	// keep renews the lease while there is nothing to project.

@@ -21,6 +21,9 @@ func TestConformance(t *testing.T) {
 			backend, _ := openPostgres(t, pgtest.Pool(t))
 			return backend
 		},
+		"postgres, catching up": func(t *testing.T) projectionstest.Backend {
+			return openCatchingUp(t, pgtest.Pool(t), 1)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -39,6 +42,10 @@ func openMemory(logger *slog.Logger) projectionstest.Backend {
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
 			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, Logger: logger})
 		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
+		},
 		Publisher: func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector {
 			config := projections.Config{Log: log, Params: params, PageSize: pageSize, Broker: broker, Logger: logger}
 			return rows.NewProjectors(config)[len(projections.Names)]
@@ -49,6 +56,19 @@ func openMemory(logger *slog.Logger) projectionstest.Backend {
 // openPostgres is what one process has of a database.
 func openPostgres(t testing.TB, pool *pgxpool.Pool) (projectionstest.Backend, *projections.Postgres) {
 	t.Helper()
+	return openProcess(t, pool, 0)
+}
+
+// openCatchingUp is a process whose projectors catch up whenever they are so many
+// events behind.
+func openCatchingUp(t testing.TB, pool *pgxpool.Pool, far int64) projectionstest.Backend {
+	t.Helper()
+	backend, _ := openProcess(t, pool, far)
+	return backend
+}
+
+func openProcess(t testing.TB, pool *pgxpool.Pool, far int64) (projectionstest.Backend, *projections.Postgres) {
+	t.Helper()
 	logger := testLogger(t)
 	log := eventstore.OpenPostgres(pool, logger)
 	t.Cleanup(log.Close)
@@ -56,7 +76,11 @@ func openPostgres(t testing.TB, pool *pgxpool.Pool) (projectionstest.Backend, *p
 	return projectionstest.Backend{
 		Log: log, Store: rows, Reader: rows,
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
-			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, Logger: logger})
+			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, CatchUp: far, Logger: logger})
+		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
 		},
 		Publisher: func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector {
 			config := projections.Config{Log: log, Params: params, PageSize: pageSize, Broker: broker, Logger: logger}

@@ -180,7 +180,7 @@ func TestDeterminismPostgres(t *testing.T) {
 			t.Parallel()
 			history := histories.Example(first + i)
 			pool := pgtest.Pool(t)
-			b, _ := openPostgres(t, pool)
+			b := openCatchingUp(t, pool, int64(i/2*3)) // never, often, and now and then
 			play(t, b, history)
 			want := projectionstest.Fold(t, b.Log, reputation.DefaultParams())
 			projectionstest.Same(t, want, b.Rows(t))

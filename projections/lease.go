@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -37,41 +38,13 @@ const (
 // to write. The guard on the checkpoint protects against everything else.
 type postgresLease struct {
 	conn       *pgx.Conn
+	pool       *pgxpool.Pool // for what is not written
 	progress   *progress
 	projection string
 	version    string
 	at         int64
 	generation int64 // of the rows: what is remembered of others is worth nothing
-	members    members
-}
-
-// members are collections of NFTs that a lease has read. An NFT never changes its
-// collection, so that asking once is enough; half of a projector's questions
-// about cohorts were this one.
-type members map[string]string
-
-// maxMembers bounds what a lease remembers, at about 100 bytes each.
-const maxMembers = 100_000
-
-// add remembers what is stored.
-func (m members) add(nft, collection string) {
-	if len(m) >= maxMembers {
-		clear(m)
-	}
-	m[nft] = collection
-}
-
-// split are the NFTs that m knows, ready to be folded on, and the others.
-func (m members) split(nfts []string) (known map[string]*reputation.Cohorts, unknown []string) {
-	known = make(map[string]*reputation.Cohorts, len(nfts))
-	for _, nft := range nfts {
-		if collection, ok := m[nft]; ok {
-			known[nft] = &reputation.Cohorts{CollectionID: collection}
-		} else {
-			unknown = append(unknown, nft)
-		}
-	}
-	return known, unknown
+	remembered *remembered
 }
 
 // acquire waits for the lock of a projection. Key (1684633706, hash of the name).
@@ -110,7 +83,9 @@ func (p *Postgres) tryLock(ctx context.Context, projection string) (*pgxpool.Con
 
 // lease checks that the projection can be continued.
 func (p *Postgres) lease(ctx context.Context, conn *pgx.Conn, projection, version string) (lease, error) {
-	l := &postgresLease{conn: conn, progress: p.progress, projection: projection, version: version, members: members{}}
+	l := &postgresLease{
+		conn: conn, pool: p.pool, progress: p.progress, projection: projection, version: version, remembered: newRemembered(),
+	}
 	if err := l.open(ctx); err != nil {
 		l.release()
 		return nil, err
@@ -128,7 +103,19 @@ func (l *postgresLease) open(ctx context.Context) error {
 	if err != nil {
 		return unavailable("create the checkpoint", err)
 	}
-	return l.check(ctx)
+	if err := l.check(ctx); err != nil {
+		return err
+	}
+	return l.tell(ctx)
+}
+
+// tell notes who is the projector. The session's id tells it from another process
+// that has the lock for the moment that it takes to refuse the checkpoint.
+func (l *postgresLease) tell(ctx context.Context) error {
+	_, err := l.conn.Exec(ctx, `
+		UPDATE projection_checkpoints SET holder = $2, holder_pid = pg_backend_pid(), held_since = now() WHERE projection = $1`,
+		l.projection, thisProcess())
+	return unavailable("note the projector", err)
 }
 
 // check refuses a checkpoint of another version, or of another log.
@@ -218,6 +205,7 @@ func (l *postgresLease) release() {
 func (l *postgresLease) page(ctx context.Context, step step, work func(context.Context, tx) error) error {
 	err := l.transact(ctx, step, work)
 	if err != nil {
+		l.remembered.forget()
 		if l.conn.IsClosed() && !errors.Is(err, ErrLost) {
 			return fmt.Errorf("%w: %w", ErrLost, err)
 		}
@@ -248,12 +236,23 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 		return unavailable("move the checkpoint", err)
 	}
 	if tag.RowsAffected() != 1 {
-		return fmt.Errorf("%w: the checkpoint of %s is no longer at %d, or its rows were rebuilt", ErrLost, l.projection, step.from)
+		return l.lost(ctx, transaction, step.from)
 	}
-	if err := work(ctx, postgresTx{transaction, l.members}); err != nil {
+	if err := work(ctx, postgresTx{transaction, l.remembered}); err != nil {
 		return err
 	}
 	return unavailable("commit a page", transaction.Commit(ctx))
+}
+
+// lost says why the checkpoint could not be moved.
+func (l *postgresLease) lost(ctx context.Context, transaction pgx.Tx, from int64) error {
+	var rebuilt bool
+	err := transaction.QueryRow(ctx, `SELECT generation <> $2 FROM projection_checkpoints WHERE projection = $1`,
+		l.projection, l.generation).Scan(&rebuilt)
+	if err == nil && rebuilt {
+		return fmt.Errorf("%w: %w", ErrLost, errRebuilt)
+	}
+	return fmt.Errorf("%w: the checkpoint of %s is no longer at %d", ErrLost, l.projection, from)
 }
 
 // The tables of the projections. A rebuild writes to others with the same columns.
@@ -267,21 +266,44 @@ const (
 // postgresTx reads and writes one page, with one statement for each table and one
 // round trip for each call.
 type postgresTx struct {
-	tx      pgx.Tx
-	members members
+	tx         pgx.Tx
+	remembered *remembered
 }
 
 func (t postgresTx) loadAgents(ctx context.Context, nfts, collections []string) (agentRows, error) {
-	loaded := agentRows{
-		agents:      make(map[string]*reputation.Agent, len(nfts)),
-		collections: make(map[string]*reputation.Collection, len(collections)),
+	known := newAgentRows(len(nfts), len(collections))
+	nfts, collections = t.remembered.load(known, nfts, collections)
+	read, err := readAgents(ctx, t.tx, nfts, collections)
+	maps.Copy(known.agents, read.agents)
+	maps.Copy(known.collections, read.collections)
+	return known, err
+}
+
+func newAgentRows(agents, collections int) agentRows {
+	return agentRows{
+		agents:      make(map[string]*reputation.Agent, agents),
+		collections: make(map[string]*reputation.Collection, collections),
 	}
+}
+
+// readAgents reads rows of the aggregates projection.
+func readAgents(ctx context.Context, db batcher, nfts, collections []string) (agentRows, error) {
+	loaded := newAgentRows(len(nfts), len(collections))
 	var batch pgx.Batch
-	batch.Queue(`SELECT nft_id, folded FROM reputation_aggregates WHERE nft_id = ANY ($1) AND folded IS NOT NULL`, nfts).
-		Query(func(rows pgx.Rows) error { return scanAgents(rows, loaded.agents) })
-	batch.Queue(`SELECT collection_id, sum, squares, scores, members FROM reputation_collections WHERE collection_id = ANY ($1)`, collections).
-		Query(func(rows pgx.Rows) error { return scanCollections(rows, loaded.collections) })
-	return loaded, unavailable("load aggregates", t.tx.SendBatch(ctx, &batch).Close())
+	if len(nfts) > 0 {
+		batch.Queue(`SELECT nft_id, folded FROM reputation_aggregates WHERE nft_id = ANY ($1) AND folded IS NOT NULL`, nfts).
+			Query(func(rows pgx.Rows) error { return scanAgents(rows, loaded.agents) })
+	}
+	if len(collections) > 0 {
+		batch.Queue(`
+			SELECT collection_id, sum, squares, scores, members
+			  FROM reputation_collections WHERE collection_id = ANY ($1)`, collections).
+			Query(func(rows pgx.Rows) error { return scanCollections(rows, loaded.collections) })
+	}
+	if batch.Len() == 0 {
+		return loaded, nil
+	}
+	return loaded, unavailable("load aggregates", db.SendBatch(ctx, &batch).Close())
 }
 
 func scanAgents(rows pgx.Rows, agents map[string]*reputation.Agent) error {
@@ -316,7 +338,11 @@ func (t postgresTx) saveAgents(ctx context.Context, changes agentChanges) error 
 	if batch.Len() == 0 {
 		return nil
 	}
-	return unavailable("save aggregates", t.tx.SendBatch(ctx, &batch).Close())
+	if err := t.tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return unavailable("save aggregates", err)
+	}
+	t.remembered.save(changes)
+	return nil
 }
 
 func queueAgents(batch *pgx.Batch, table string, agents []changedAgent) {
@@ -380,23 +406,17 @@ func queueFailures(batch *pgx.Batch, failures []Failure) {
 }
 
 func (t postgresTx) loadCohorts(ctx context.Context, nfts []string, keys []cohortID) (map[string]*reputation.Cohorts, error) {
-	loaded, unknown := t.members.split(nfts)
+	loaded, unknown := t.remembered.members.split(nfts)
 	n := len(keys)
 	ids, models, tasks := make([]string, n), make([]string, n), make([]string, n)
 	for i, k := range keys {
 		ids[i], models[i], tasks[i] = k.nft, k.key.Model, string(k.key.Task)
 	}
 	var batch pgx.Batch
-	batch.Queue(`SELECT nft_id, collection_id FROM reputation_cohort_members WHERE nft_id = ANY ($1)`, unknown).
-		Query(func(rows pgx.Rows) error {
-			var nft, collection string
-			_, err := pgx.ForEachRow(rows, []any{&nft, &collection}, func() error {
-				obtain(loaded, nft).CollectionID = collection
-				t.members.add(nft, collection)
-				return nil
-			})
-			return err
-		})
+	queueReadMembers(&batch, unknown, func(nft, collection string) {
+		obtain(loaded, nft).CollectionID = collection
+		t.remembered.members.add(nft, collection)
+	})
 	batch.Queue(`
 		SELECT c.nft_id, c.model_id, c.task_type, c.score, c.samples, c.observed_at
 		  FROM unnest($1::text[], $2::text[], $3::text[]) AS k (nft_id, model_id, task_type)
@@ -404,6 +424,18 @@ func (t postgresTx) loadCohorts(ctx context.Context, nfts []string, keys []cohor
 		 WHERE c.position IS NOT NULL`, ids, models, tasks).
 		Query(func(rows pgx.Rows) error { return scanCohorts(rows, loaded) })
 	return loaded, unavailable("load cohorts", t.tx.SendBatch(ctx, &batch).Close())
+}
+
+func queueReadMembers(batch *pgx.Batch, nfts []string, member func(nft, collection string)) {
+	batch.Queue(`SELECT nft_id, collection_id FROM reputation_cohort_members WHERE nft_id = ANY ($1)`, nfts).
+		Query(func(rows pgx.Rows) error {
+			var nft, collection string
+			_, err := pgx.ForEachRow(rows, []any{&nft, &collection}, func() error {
+				member(nft, collection)
+				return nil
+			})
+			return err
+		})
 }
 
 func scanCohorts(rows pgx.Rows, loaded map[string]*reputation.Cohorts) error {

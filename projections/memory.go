@@ -54,6 +54,11 @@ type memoryCheckpoint struct {
 	position  int64
 	updatedAt time.Time
 	failures  []Failure
+
+	held        bool      // somebody is the projector
+	heldSince   time.Time // or was the last time
+	lastError   string
+	lastErrorAt time.Time
 }
 
 var (
@@ -114,7 +119,17 @@ func (m *Memory) acquire(ctx context.Context, projection, version string, standb
 		token <- struct{}{}
 		return nil, &VersionError{Projection: projection, Stored: c.version, Running: version}
 	}
+	c.held, c.heldSince = true, time.Now()
 	return &memoryLease{m: m, name: projection, checkpoint: c, token: token}, nil
+}
+
+func (m *Memory) noteError(_ context.Context, projection, message string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.checkpoints[projection]; ok {
+		c.lastError, c.lastErrorAt = message, time.Now()
+	}
+	return nil
 }
 
 type memoryLease struct {
@@ -124,9 +139,17 @@ type memoryLease struct {
 	token      chan struct{}
 }
 
-func (l *memoryLease) position() int64            { return l.checkpoint.position }
-func (l *memoryLease) keep(context.Context) error { return nil }
-func (l *memoryLease) release()                   { l.token <- struct{}{} }
+func (l *memoryLease) position() int64                                     { return l.checkpoint.position }
+func (l *memoryLease) keep(context.Context) error                          { return nil }
+func (l *memoryLease) head(ctx context.Context) (int64, error)             { return l.m.log.Head(ctx) }
+func (l *memoryLease) catchUp(context.Context, int64, func() shadow) error { return nil } // rows are changed in place
+
+func (l *memoryLease) release() {
+	l.m.mu.Lock()
+	l.checkpoint.held = false
+	l.m.mu.Unlock()
+	l.token <- struct{}{}
+}
 
 func (l *memoryLease) page(ctx context.Context, step step, work func(context.Context, tx) error) error {
 	l.m.mu.Lock()

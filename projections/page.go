@@ -12,15 +12,16 @@ import (
 
 // projection folds pages of the log into rows of its own.
 type projection struct {
-	name string
-	fold func(ctx context.Context, params reputation.Params, tx tx, page *eventstore.Page) error
+	name   string
+	fold   func(ctx context.Context, params reputation.Params, tx tx, page *eventstore.Page) error
+	shadow func(params reputation.Params) shadow // that it can catch up in
 }
 
 // All projections, in the order of their names.
 func all() []projection {
 	return []projection{
-		{Aggregates, foldAggregates},
-		{Cohorts, foldCohorts},
+		{Aggregates, foldAggregates, func(p reputation.Params) shadow { return newAgentShadow(p) }},
+		{Cohorts, foldCohorts, func(p reputation.Params) shadow { return newCohortShadow(p) }},
 	}
 }
 

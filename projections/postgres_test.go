@@ -24,6 +24,7 @@ type process struct {
 	projectionstest.Backend
 	rows *projections.Postgres
 	pool *pgxpool.Pool
+	far  int64 // events behind from which its projectors catch up; 0 is the default
 }
 
 // open is a process on a database of its own.
@@ -31,8 +32,20 @@ func open(t testing.TB, opts ...pgtest.PoolOption) process {
 	t.Helper()
 	pool := pgtest.Pool(t, opts...)
 	backend, rows := openPostgres(t, pool)
-	return process{backend, rows, pool}
+	return process{backend, rows, pool, 0}
 }
+
+// catchingUp is a process on the same database whose projectors catch up when they
+// are so many events behind; 0 is the default.
+func (p process) catchingUp(t testing.TB, far int64) process {
+	t.Helper()
+	backend, rows := openProcess(t, p.pool, far)
+	return process{backend, rows, p.pool, far}
+}
+
+// distances are how far behind a projector must be to catch up: such that most
+// events are folded page by page, or nearly none.
+var distances = map[string]int64{"following": 0, "catching up": 1}
 
 // another is another process on the same database.
 func (p process) another(t testing.TB) process {
@@ -42,8 +55,8 @@ func (p process) another(t testing.TB) process {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	backend, rows := openPostgres(t, pool)
-	return process{backend, rows, pool}
+	backend, rows := openProcess(t, pool, p.far)
+	return process{backend, rows, pool, p.far}
 }
 
 // checkTables waits for the projections and checks that the tables are what one
@@ -114,7 +127,15 @@ const projectors = `
 // again and again, and each event is folded once.
 func TestTerminated(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	for name, far := range distances {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testTerminated(t, open(t).catchingUp(t, far))
+		})
+	}
+}
+
+func testTerminated(t *testing.T, p process) {
 	slowPages(t, p)
 	projectionstest.Run(t, p.Projectors(reputation.DefaultParams(), 20)...)
 	stop := p.load(t)
@@ -134,7 +155,15 @@ func TestTerminated(t *testing.T) {
 // places, and each event is folded once.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
-	first := open(t)
+	for name, far := range distances {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testTwoProcesses(t, open(t).catchingUp(t, far))
+		})
+	}
+}
+
+func testTwoProcesses(t *testing.T, first process) {
 	second := first.another(t)
 	active, idle := first, second
 	running := active.Projectors(reputation.DefaultParams(), 20)
@@ -278,7 +307,15 @@ func keepOnly(rows *projectionstest.Rows, name string) {
 // TestGap: a log that misses an event is folded up to there, and no further.
 func TestGap(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	for name, far := range distances {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testGap(t, open(t).catchingUp(t, far))
+		})
+	}
+}
+
+func testGap(t *testing.T, p process) {
 	for range 5 {
 		p.Append(t, projectionstest.Task("bear-1", "native", "analysis", 0.5))
 	}

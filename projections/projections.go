@@ -40,6 +40,8 @@ type (
 	Population      = reputation.Population
 	Status          = reputation.ProjectionStatus
 	Failure         = reputation.Failure
+	Rebuilding      = reputation.Rebuild
+	RebuildingError = reputation.RebuildingError
 )
 
 var (
@@ -126,6 +128,10 @@ type Reader interface {
 	// Status tells how far each projection has come, and the publisher when it
 	// is switched on in this process or has ever been in PostgreSQL.
 	Status(ctx context.Context) ([]Status, error)
+	// Overview tells what becomes of each projection, in this or any other process;
+	// params are those that whoever asks would fold with. It is for people: it asks
+	// more than Status, and not at one moment.
+	Overview(ctx context.Context, params reputation.Params) ([]Overview, error)
 	// Failures returns events that were set aside, after a position and in order.
 	Failures(ctx context.Context, projection string, after int64, limit int) ([]Failure, error)
 }

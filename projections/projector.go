@@ -24,6 +24,9 @@ const (
 	// retryInterval is the wait after a term as projector ended with an error.
 	retryInterval = time.Second
 
+	// publishTimeout bounds the attempt to note an error.
+	publishTimeout = time.Second
+
 	// closeTimeout bounds the wait for a page when a projector stops.
 	closeTimeout = 10 * time.Second
 )
@@ -46,7 +49,9 @@ type Projector struct {
 	params     reputation.Params
 	backend    backend
 	pages      *eventstore.Pages // shared by the projectors of a process
-	outbox     *outbox           // of the publisher; nil for projections that only fold
+	far        int64             // events behind from which it catches up
+	middleware []message.HandlerMiddleware
+	outbox     *outbox // of the publisher; nil for projections that only fold
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -58,9 +63,17 @@ type Projector struct {
 type Config struct {
 	Log      eventstore.Reader
 	Params   reputation.Params
-	PageSize int    // most events that are folded in one transaction; 0 means 2,000
-	Broker   Broker // where events are published, by a projector named [Publisher]; nil publishes nothing
-	Logger   *slog.Logger
+	PageSize int // most events of a page that is folded in one transaction; 0 means 2,000
+	// CatchUp is by how many events a projector must be behind to fold many pages
+	// before it writes; 0 means 10,000.
+	CatchUp int64
+	Broker  Broker // where events are published, by a projector named [Publisher]; nil publishes nothing
+	Logger  *slog.Logger
+	// Middleware sees each page that is folded in a transaction of its own, from
+	// outside: [message.HandlerNameFromCtx] is the projection, [eventstore.PageFrom]
+	// the page. An error was noted already, and makes the page come again. The first
+	// is the outermost.
+	Middleware []message.HandlerMiddleware
 }
 
 // NewProjectors returns one projector for each projection, which write to p, and
@@ -83,11 +96,15 @@ func (m *Memory) NewProjectors(config Config) []*Projector {
 
 func newProjectors(b backend, config Config) []*Projector {
 	pages := eventstore.NewPages(config.Log, config.PageSize)
+	if config.CatchUp <= 0 {
+		config.CatchUp = farBehind
+	}
 	projectors := make([]*Projector, 0, len(Names))
 	for _, projection := range all() {
 		projectors = append(projectors, &Projector{
-			projection: projection, params: config.Params, backend: b, pages: pages,
-			logger: config.Logger.With("projection", projection.name), state: Stopped,
+			projection: projection, params: config.Params, backend: b, pages: pages, far: config.CatchUp,
+			middleware: config.Middleware,
+			logger:     config.Logger.With("projection", projection.name), state: Stopped,
 		})
 	}
 	if config.Broker != nil {
@@ -116,6 +133,10 @@ func (p *Projector) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, errRebuilt) {
+			p.logger.InfoContext(ctx, "the rows were rebuilt, going on from there")
+			continue
+		}
 		p.fail(ctx, err)
 		select {
 		case <-ctx.Done():
@@ -132,10 +153,29 @@ func (p *Projector) fail(ctx context.Context, err error) {
 	if errors.As(err, &version) || errors.As(err, &ahead) {
 		state = NeedsRebuild
 	}
-	if _, last := p.State(); last == nil || last.Error() != err.Error() {
+	if p.isNew(err) {
 		p.logger.ErrorContext(ctx, "projector interrupted", "state", state, "error", err)
+		if state != NeedsRebuild { // which the checkpoint itself tells
+			p.publish(ctx, err)
+		}
 	}
 	p.enter(state, err)
+}
+
+// isNew reports whether an error is another one than the last.
+func (p *Projector) isNew(err error) bool {
+	_, last := p.State()
+	return last == nil || last.Error() != err.Error()
+}
+
+// publish lets other processes know of an error, if it can: when the database is
+// away, nobody can ask it either.
+func (p *Projector) publish(ctx context.Context, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if err := p.backend.noteError(ctx, p.projection.name, legible(err.Error())); err != nil {
+		p.logger.DebugContext(ctx, "the error could not be noted", "error", err)
+	}
 }
 
 func (p *Projector) enter(state State, err error) {
@@ -143,6 +183,12 @@ func (p *Projector) enter(state State, err error) {
 	defer p.mu.Unlock()
 	p.state, p.err = state, err
 }
+
+// errRebuilt says that the rows were rebuilt since the term began.
+var errRebuilt = errors.New("the rows were rebuilt")
+
+// errFarBehind ends the following of the log in favour of catching up.
+var errFarBehind = errors.New("far behind")
 
 // term is one term as projector: from acquiring the lease to losing it.
 func (p *Projector) term(ctx context.Context) error {
@@ -157,7 +203,30 @@ func (p *Projector) term(ctx context.Context) error {
 	defer lease.release()
 	p.logger.InfoContext(ctx, "projecting", "position", lease.position())
 	p.enter(Running, nil)
+	for {
+		if err := p.catchUp(ctx, lease); err != nil {
+			return err
+		}
+		if err := p.follow(ctx, lease); !errors.Is(err, errFarBehind) {
+			return err
+		}
+	}
+}
 
+func (p *Projector) catchUp(ctx context.Context, lease lease) error {
+	if p.projection.shadow == nil {
+		return nil
+	}
+	from, start := lease.position(), time.Now()
+	err := lease.catchUp(ctx, p.far, func() shadow { return p.projection.shadow(p.params) })
+	if to := lease.position(); to > from {
+		p.logger.InfoContext(ctx, "caught up", "from", from, "to", to, "duration", time.Since(start))
+	}
+	return err
+}
+
+// follow folds page after page as the log grows. It ends with an error.
+func (p *Projector) follow(ctx context.Context, lease lease) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	feed := p.pages.Feed(eventstore.FeedConfig{From: lease.position(), Logger: p.logger})
@@ -186,8 +255,9 @@ type term struct {
 	projector *Projector
 	end       context.CancelCauseFunc
 
-	mu    sync.Mutex // the lease is used by the handler and the keeper
-	lease lease
+	mu     sync.Mutex // the lease is used by the handler and the keeper
+	lease  lease
+	folded int64 // events since it was last asked how far behind the projection is
 }
 
 func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
@@ -199,6 +269,7 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the router: %w", err)
 	}
+	router.AddMiddleware(t.projector.middleware...)
 	router.AddMiddleware(t.note, middleware.Recoverer)
 	router.AddConsumerHandler(t.projector.projection.name, eventstore.Topic, feed, t.handle)
 	return router, nil
@@ -217,10 +288,27 @@ func (t *term) handle(msg *message.Message) error {
 	err := t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
 		return p.projection.fold(ctx, p.params, tx, page)
 	})
-	if err == nil {
-		p.outbox.done()
+	if err != nil {
+		return err
 	}
-	return err
+	p.outbox.done()
+	if p.projection.shadow != nil {
+		t.fallBehind(msg.Context(), page)
+	}
+	return nil
+}
+
+// fallBehind ends the following of a log that grows faster than it is followed. It
+// asks so seldom that asking costs nothing.
+func (t *term) fallBehind(ctx context.Context, page *eventstore.Page) {
+	far := t.projector.far
+	if t.folded += page.To - page.From; t.folded < far {
+		return
+	}
+	t.folded = 0
+	if head, err := t.lease.head(ctx); err == nil && head-page.To >= far {
+		t.end(errFarBehind)
+	}
 }
 
 // note keeps the projector's state. It comes before the recoverer, so that a panic
@@ -235,12 +323,20 @@ func (t *term) note(handle message.HandlerFunc) message.HandlerFunc {
 		case errors.Is(err, ErrLost), errors.Is(err, errUnsent):
 			t.end(err)
 		case errors.As(err, &panicked):
-			t.projector.enter(Retrying, fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log
+			t.projector.retry(msg.Context(), fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log
 		default:
-			t.projector.enter(Retrying, err)
+			t.projector.retry(msg.Context(), err)
 		}
 		return none, err
 	}
+}
+
+// retry notes why a page will be tried again.
+func (p *Projector) retry(ctx context.Context, err error) {
+	if p.isNew(err) {
+		p.publish(ctx, err)
+	}
+	p.enter(Retrying, err)
 }
 
 // keep renews the lease until ctx ends.

@@ -70,17 +70,20 @@ type Broker interface {
 func newPublisher(b backend, pages *eventstore.Pages, config Config) *Projector {
 	o := newOutbox(config.Broker, config.Params)
 	return &Projector{
-		projection: projection{Publisher, o.save}, params: config.Params, backend: b, pages: pages,
-		outbox: o, logger: config.Logger.With("projection", Publisher), state: Stopped,
+		projection: projection{name: Publisher, fold: o.save}, params: config.Params, backend: b, pages: pages,
+		outbox: o, middleware: config.Middleware, logger: config.Logger.With("projection", Publisher), state: Stopped,
 	}
 }
 
 // version is that of the rows that the projector writes.
-func (p *Projector) version() string {
-	if p.outbox != nil {
+func (p *Projector) version() string { return versionOf(p.projection.name, p.params) }
+
+// versionOf is the version of a projection's rows with some parameters.
+func versionOf(projection string, params reputation.Params) string {
+	if projection == Publisher {
 		return publisherVersion
 	}
-	return p.params.Version()
+	return params.Version()
 }
 
 // read loads rows. Only what uses the lease waits for its turn, so that the lease

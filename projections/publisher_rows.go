@@ -28,7 +28,7 @@ func (l *postgresLease) readOnly(ctx context.Context, work func(context.Context,
 	if err != nil {
 		return unavailable("begin to read", err)
 	}
-	err = work(ctx, postgresTx{transaction, l.members})
+	err = work(ctx, postgresTx{transaction, l.remembered})
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	return errors.Join(err, unavailable("end reading", transaction.Rollback(ending)))

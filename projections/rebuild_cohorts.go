@@ -3,6 +3,7 @@ package projections
 import (
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 	"strings"
 
@@ -112,7 +113,7 @@ func (s *cohortShadow) fill(i int32, key reputation.CohortKey) {
 	}
 	row := s.rows.at(i)
 	if n, found := row.find(number); found {
-		s.scratch[key] = s.cohort(i, &row.cohorts[n], new(strings.Builder))
+		s.scratch[key] = s.cohort(i, &row.cohorts[n])
 	}
 }
 
@@ -121,22 +122,28 @@ func (r *memberRow) find(key int32) (n int, found bool) {
 }
 
 // cohort is what a row stands for.
-func (s *cohortShadow) cohort(i int32, row *cohortRow, texts *strings.Builder) reputation.TaskCohort {
+func (s *cohortShadow) cohort(i int32, row *cohortRow) reputation.TaskCohort {
 	key, score := s.keys.all[row.key].CohortKey, row.score
 	cohort := reputation.TaskCohort{ModelID: key.Model, TaskType: key.Task, PersonalScore: &score, SampleCount: row.samples}
 	if row.updatedAt == rareTime {
 		cohort.LastUpdated = s.rare[rareCohort{i, row.key}]
 	} else {
-		cohort.LastUpdated = reputation.ExpandTimestamp(row.updatedAt, texts)
+		cohort.LastUpdated = reputation.ExpandTimestamp(row.updatedAt)
 	}
 	return cohort
 }
 
-// put keeps a cohort.
+// put keeps a cohort that has changed.
 func (s *cohortShadow) put(i int32, cohort *reputation.TaskCohort, position int64) {
 	row := s.rows.at(i)
 	s.changed.note(i, row.position)
 	row.position = position
+	s.keep(i, cohort, position)
+}
+
+// keep keeps a cohort. The position is that of the last event in it.
+func (s *cohortShadow) keep(i int32, cohort *reputation.TaskCohort, position int64) {
+	row := s.rows.at(i)
 	number := s.keys.number(cohort.Key())
 	n, found := row.find(number)
 	if !found {
@@ -232,7 +239,6 @@ func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(str
 	if err := s.loadMembers(ctx, conn, beside(membersTable)); err != nil {
 		return err
 	}
-	var texts strings.Builder
 	i, n := int32(0), 0
 	columns := "nft_id, model_id, task_type, cohort, score, samples, observed_at, position"
 	return copyRows(ctx, conn, beside(cohortsTable), columns, func(w *copyWriter) bool {
@@ -242,9 +248,8 @@ func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(str
 		if int(i) == s.rows.length {
 			return false
 		}
-		texts.Reset()
 		row := s.rows.at(i)
-		s.tuple(w, row, s.cohort(i, &row.cohorts[n], &texts), row.cohorts[n].position)
+		s.tuple(w, row, s.cohort(i, &row.cohorts[n]), row.cohorts[n].position)
 		n++
 		return true
 	})
@@ -289,8 +294,8 @@ func (s *cohortShadow) save(ctx context.Context, tx pgx.Tx, beside func(string) 
 	queueMembers(&batch, beside(membersTable), members)
 	queueCleared(&batch, beside(cohortsTable), cleared)
 	slices.Sort(s.changed.rows)
-	for part := range slices.Chunk(s.changed.rows, saveRows) {
-		queueCohorts(&batch, beside(cohortsTable), s.changedCohorts(part))
+	for part := range s.changedCohorts() {
+		queueCohorts(&batch, beside(cohortsTable), part)
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 			return unavailable("save cohorts", err)
 		}
@@ -302,20 +307,33 @@ func (s *cohortShadow) save(ctx context.Context, tx pgx.Tx, beside func(string) 
 	return unavailable("save cohorts", tx.SendBatch(ctx, &batch).Close())
 }
 
-// changedCohorts are the cohorts of rows that are not yet as they were saved.
-func (s *cohortShadow) changedCohorts(rows []int32) []changedCohort {
-	var changed []changedCohort
-	for _, i := range rows {
-		row := s.rows.at(i)
-		for n := range row.cohorts {
-			if c := &row.cohorts[n]; c.position > s.changed.since {
-				changed = append(changed, changedCohort{
-					nft: row.nft, cohort: s.cohort(i, c, new(strings.Builder)), position: c.position,
+// changedCohorts yields the cohorts that are not yet as they were saved, some at a
+// time, each time in the same slice.
+func (s *cohortShadow) changedCohorts() iter.Seq[[]changedCohort] {
+	return func(yield func([]changedCohort) bool) {
+		var part []changedCohort
+		for _, i := range s.changed.rows {
+			row := s.rows.at(i)
+			for n := range row.cohorts {
+				c := &row.cohorts[n]
+				if c.position <= s.changed.since {
+					continue
+				}
+				part = append(part, changedCohort{
+					nft: row.nft, cohort: s.cohort(i, c), position: c.position,
 				})
+				if len(part) == saveRows {
+					if !yield(part) {
+						return
+					}
+					part = part[:0]
+				}
 			}
 		}
+		if len(part) > 0 {
+			yield(part)
+		}
 	}
-	return changed
 }
 
 func (s *cohortShadow) saved(position int64) {

@@ -19,14 +19,18 @@ type shadow interface {
 	live() []string
 	// fold folds the next event.
 	fold(e *eventstore.PageEvent)
+	// fetch reads the live rows that events are about to touch and that are not in
+	// memory yet. A rebuild, which begins without rows, has no use for it.
+	fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error
 	// load fills the tables, which are empty and of the same transaction.
 	load(ctx context.Context, conn *pgx.Conn, beside func(live string) string) error
 	// save writes what was folded since the last call of saved, which tells that a
 	// load or a save was committed.
 	save(ctx context.Context, tx pgx.Tx, beside func(live string) string) error
 	saved(position int64)
-	// nfts is how many NFTs have rows.
+	// nfts is how many NFTs have rows, and ids are these, in no order.
 	nfts() int64
+	ids() []string
 	// setAside are the events that were set aside.
 	setAside() *aside
 }
@@ -36,6 +40,11 @@ func newShadow(projection string, params reputation.Params) shadow {
 		return newAgentShadow(params)
 	}
 	return newCohortShadow(params)
+}
+
+// batcher sends statements together: a connection or a transaction.
+type batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // changes are the rows that are not as they were saved. Before the first save
@@ -100,7 +109,8 @@ func (a *aside) save(ctx context.Context, conn *pgx.Conn, schema string) error {
 
 func (a *aside) drop() { a.pending = slices.Delete(a.pending, 0, len(a.pending)) }
 
-// merge makes the live failures those that were collected. Rows that stay as they
+// merge makes the live failures those that were collected, and drops the table of
+// these. Rows that stay as they
 // are are not written, so that a log with many costs no more than one with few.
 func (a *aside) merge(ctx context.Context, tx pgx.Tx, schema string) error {
 	table := a.collecting(schema).Sanitize()
@@ -114,6 +124,9 @@ func (a *aside) merge(ctx context.Context, tx pgx.Tx, schema string) error {
 			INSERT INTO projection_failures (projection, position, nft_id, reason, detail)
 			SELECT projection, position, nft_id, reason, detail FROM `+table+` AS s
 			 WHERE NOT EXISTS (SELECT FROM projection_failures AS f WHERE f.projection = $1 AND f.position = s.position)`, a.projection)
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, `DROP TABLE `+table)
 	}
 	return unavailable("merge failures", err)
 }

@@ -78,10 +78,7 @@ func (p Params) create(a *Agent, nft string, e *Event) {
 // observe folds a judgement (protocol part I.4).
 func (p Params) observe(a *Agent, c *Collection, e *Event, score float64, dimensions Dimensions) {
 	g := &a.Aggregate
-	personal := p.Damping.Dampen(g.PersonalScore, score, g.SampleCount)
-	c.move(g.PersonalScore, &personal)
-	g.PersonalScore = &personal
-	g.SampleCount++
+	g.PersonalScore, g.SampleCount = p.score(c, g.PersonalScore, g.SampleCount, score)
 	p.observeDimensions(a, dimensions)
 	p.advance(g, e.Timestamp)
 	g.LastUpdated = g.LastUpdated.Later(e.Timestamp)

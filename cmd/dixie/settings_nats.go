@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"dixie/http"
-	"dixie/nats"
+	"dixie/internal/nats"
 	"dixie/projections"
 )
 
 // natsSwitch decides whether anything is published: only with both settings.
 type natsSwitch struct {
-	URL     string `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"NATS server to publish to, such as nats://localhost:4222, or several separated by commas. Alone it does nothing, see --nats-publish."`
+	URL     string `name:"nats-url" env:"NATS_URL" secret:"" placeholder:"URL" help:"NATS server to publish to, such as nats://localhost:4222, or several separated by commas. Alone it does nothing, see --nats-publish."`
 	Publish bool   `name:"nats-publish" env:"DIXIE_NATS_PUBLISH" help:"Publish events and changes of state to NATS JetStream. It needs --nats-url."`
 }
 
@@ -60,12 +60,12 @@ func (n natsStream) publisher(url string, logger *slog.Logger) (*nats.Publisher,
 	})
 }
 
-// broker is a publisher as projections know it; nil stays nil.
-func broker(publisher *nats.Publisher) projections.Broker {
+// broker is a publisher as projections know it, counted; nil stays nil.
+func broker(publisher *nats.Publisher, seen *observation) projections.Broker {
 	if publisher == nil {
 		return nil
 	}
-	return publisher
+	return seen.Broker(publisher)
 }
 
 func closeNATS(publisher *nats.Publisher) {

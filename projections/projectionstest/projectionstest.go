@@ -19,6 +19,8 @@ type Backend struct {
 	// Projectors returns a projector of each projection. They read pages of at most
 	// pageSize events; 0 is the default.
 	Projectors func(params reputation.Params, pageSize int) []*projections.Projector
+	// Past returns the past of the log. The configuration's Log is the backend's.
+	Past func(config projections.PastConfig) *projections.Past
 	// Publisher returns a projector that publishes, and nothing else.
 	Publisher func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector
 }
@@ -47,8 +49,22 @@ var tests = map[string]func(*testing.T, Backend){
 	"read/populations":              testPopulations,
 	"read/failures":                 testFailurePages,
 	"read/cancelled":                testCancelledReads,
+	"past/each position":            testPastPositions,
+	"past/before the first event":   testPastBefore,
+	"past/garbage":                  testPastGarbage,
+	"past/other collections":        testPastCollections,
+	"past/put over":                 testPastPutOver,
+	"past/behind":                   testPastBehind,
+	"past/too long":                 testPastTooLong,
+	"past/cancelled":                testPastCancelled,
+	"past/timeline":                 testTimeline,
+	"past/timeline stopped":         testTimelineStopped,
+	"past/snapshot":                 testSnapshot,
+	"past/snapshot of a putter":     testSnapshotPut,
 	"status/before and after":       testStatus,
 	"status/while behind":           testStatusBehind,
+	"status/overview":               testOverview,
+	"status/overview of another":    testOverviewOther,
 	"wait/reached":                  testWaitReached,
 	"wait/until reached":            testWaitUntil,
 	"wait/many":                     testManyWait,

@@ -1,0 +1,255 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"dixie/eventstore"
+	"dixie/reputation"
+)
+
+const (
+	// farBehind is by how many events a projector must be behind to catch up instead
+	// of following the log page by page.
+	farBehind = 10_000
+
+	// catchUpRange is how many events are folded between looks at the bounds below.
+	catchUpRange = 10_000
+
+	// A step of catching up is committed after so long, so that rows and checkpoint
+	// move while a long log is folded.
+	catchUpTime = 2 * time.Second
+
+	// connectTimeout bounds the wait for a connection.
+	connectTimeout = 10 * time.Second
+
+	// A shadow with more NFTs than this many times the distance that is far gives way
+	// to a new one, which bounds memory.
+	nftsOfFar = 5
+)
+
+// catchUp is a projector that folds many events in memory before it writes: pages
+// that follow each other touch the same agents, and each would write them again.
+// The fold is that of a rebuild, on rows that are fetched when an event first
+// touches them.
+type catchUp struct {
+	lease   *postgresLease
+	empty   func() shadow // makes one
+	maxNFTs int64
+	log     *logReader
+
+	shadow   shadow
+	complete bool  // the shadow has all rows that are stored
+	at       int64 // folded
+}
+
+// catchUp implements [lease].
+func (l *postgresLease) catchUp(ctx context.Context, far int64, empty func() shadow) error {
+	c := &catchUp{lease: l, empty: empty, maxNFTs: nftsOfFar * far, at: l.at}
+	head, err := l.head(ctx)
+	if err != nil || head-l.at < far {
+		return err
+	}
+	conn, err := l.second(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	if c.log, err = newLogReader(ctx, conn); err != nil {
+		return err
+	}
+	c.begin(l.at == 0)
+	for err == nil && head-l.at >= far {
+		if err = c.step(ctx, head); err == nil {
+			head, err = l.head(ctx)
+		}
+	}
+	return err
+}
+
+func (l *postgresLease) head(ctx context.Context) (head int64, err error) {
+	err = l.conn.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM reputation_events`).Scan(&head)
+	return head, unavailable("read the log's head", err)
+}
+
+// second is another connection. The wait for one must not cost the lease, which
+// ends when it is silent.
+func (l *postgresLease) second(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	pooled, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return nil, unavailable("connect", err)
+	}
+	return pooled.Hijack(), nil // for its settings must not go back to the pool
+}
+
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// begin makes an empty shadow.
+func (c *catchUp) begin(complete bool) {
+	c.shadow, c.complete = c.empty(), complete
+	c.shadow.saved(c.at) // from here on it notes what changes
+}
+
+// step folds towards the head and commits. A log with a gap is folded up to there.
+func (c *catchUp) step(ctx context.Context, head int64) error {
+	start := time.Now()
+	var gap error
+	for c.at < head && gap == nil && time.Since(start) < catchUpTime && !c.full() {
+		until := min(c.at+catchUpRange, head)
+		err := c.log.each(ctx, c.at, until,
+			func(events []eventstore.PageEvent) error { return c.fold(ctx, events) },
+			func() error { return c.lease.keep(ctx) })
+		if err == nil && c.at < until {
+			err = fmt.Errorf("%w: position %d is missing", eventstore.ErrGap, c.at+1)
+		}
+		if errors.Is(err, eventstore.ErrGap) {
+			gap = err
+		} else if err != nil {
+			return err
+		}
+	}
+	if err := c.commit(ctx); err != nil {
+		return err
+	}
+	if c.full() {
+		c.begin(false)
+	}
+	return gap
+}
+
+// full says that the shadow holds as much as it may.
+func (c *catchUp) full() bool {
+	return c.shadow.nfts() > c.maxNFTs || len(c.shadow.setAside().pending) > maxPending
+}
+
+// fold folds consecutive events.
+func (c *catchUp) fold(ctx context.Context, events []eventstore.PageEvent) error {
+	var gap error
+	for i := range events {
+		if want := c.at + int64(i) + 1; events[i].Position != want {
+			gap = fmt.Errorf("%w: expected position %d, found %d", eventstore.ErrGap, want, events[i].Position)
+			events = events[:i]
+			break
+		}
+	}
+	if !c.complete {
+		if err := c.shadow.fetch(ctx, c.lease.conn, events); err != nil {
+			return err
+		}
+	}
+	foldEvents(c.shadow, events)
+	c.at += int64(len(events))
+	return gap
+}
+
+// commit writes the rows that have changed and moves the checkpoint, like a page.
+func (c *catchUp) commit(ctx context.Context) error {
+	l := c.lease
+	if c.at == l.at {
+		return nil
+	}
+	step := step{from: l.at, to: c.at}
+	err := l.conn.QueryRow(ctx, `SELECT created_at FROM reputation_events WHERE position = $1`, c.at).Scan(&step.at)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("%w: position %d is missing", eventstore.ErrGap, c.at)
+	}
+	if err != nil {
+		return unavailable("read the last event", err)
+	}
+	aside := c.shadow.setAside()
+	err = l.page(ctx, step, func(ctx context.Context, t tx) error {
+		return t.(postgresTx).saveShadow(ctx, c.shadow)
+	})
+	if err != nil {
+		return err
+	}
+	l.remembered.forget() // what it remembers is older than what was written
+	aside.drop()
+	c.shadow.saved(c.at)
+	return nil
+}
+
+func (t postgresTx) saveShadow(ctx context.Context, s shadow) error {
+	if err := s.save(ctx, t.tx, func(live string) string { return live }); err != nil {
+		return err
+	}
+	var batch pgx.Batch
+	queueFailures(&batch, s.setAside().pending)
+	if batch.Len() == 0 {
+		return nil
+	}
+	return unavailable("save failures", t.tx.SendBatch(ctx, &batch).Close())
+}
+
+// fetch implements [shadow].
+func (s *agentShadow) fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error {
+	page := &eventstore.Page{Events: events}
+	unknown := func(known func(string) bool, ids []string) (missing []string) {
+		for _, id := range ids {
+			if !known(id) {
+				missing = append(missing, id)
+			}
+		}
+		return missing
+	}
+	rows, err := readAgents(ctx, db,
+		unknown(func(nft string) bool { _, ok := s.index[nft]; return ok }, nfts(page)),
+		unknown(func(id string) bool { _, ok := s.collections[id]; return ok }, collections(page)))
+	if err != nil {
+		return err
+	}
+	for nft, agent := range rows.agents {
+		s.index[nft] = s.rows.add(agentRow{nft: nft, packed: s.packer.pack(agent)})
+	}
+	for id, collection := range rows.collections {
+		s.collections[id] = &collectionRow{Collection: *collection}
+	}
+	return nil
+}
+
+// fetch implements [shadow].
+func (s *cohortShadow) fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error {
+	var missing []string
+	for _, nft := range nfts(&eventstore.Page{Events: events}) {
+		if _, ok := s.index[nft]; !ok {
+			missing = append(missing, nft)
+		}
+	}
+	loaded, err := readAllCohorts(ctx, db, missing)
+	if err != nil {
+		return err
+	}
+	for nft, cohorts := range loaded {
+		i := s.rows.add(memberRow{nft: nft, collection: s.names.share(cohorts.CollectionID)})
+		s.index[nft] = i
+		for _, cohort := range cohorts.ByKey {
+			s.keep(i, &cohort, 0)
+		}
+	}
+	return nil
+}
+
+// readAllCohorts reads the collections of NFTs and all their cohorts.
+func readAllCohorts(ctx context.Context, db batcher, nfts []string) (map[string]*reputation.Cohorts, error) {
+	loaded := map[string]*reputation.Cohorts{}
+	if len(nfts) == 0 {
+		return loaded, nil
+	}
+	var batch pgx.Batch
+	queueReadMembers(&batch, nfts, func(nft, collection string) { obtain(loaded, nft).CollectionID = collection })
+	batch.Queue(`
+		SELECT nft_id, model_id, task_type, score, samples, observed_at
+		  FROM reputation_task_cohorts WHERE nft_id = ANY ($1) AND position IS NOT NULL`, nfts).
+		Query(func(rows pgx.Rows) error { return scanCohorts(rows, loaded) })
+	return loaded, unavailable("load cohorts", db.SendBatch(ctx, &batch).Close())
+}
