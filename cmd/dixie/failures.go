@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,7 +27,7 @@ type failuresCmd struct {
 const failuresPage = 1000
 
 type listFailuresCmd struct {
-	Projection string `arg:"" optional:"" enum:"aggregates,cohorts" default:"aggregates" help:"Projection: aggregates or cohorts. Both set the same events aside."`
+	Projection string `arg:"" optional:"" enum:"aggregates,cohorts,publisher" default:"aggregates" help:"Projection: aggregates, cohorts or publisher. The first two set the same events aside; the publisher those that it does not publish."`
 	After      int64  `help:"Begin after this position."`
 	Limit      int    `default:"100" help:"Most events to list; 0 lists all."`
 	JSON       bool   `name:"json" help:"Write a JSON object on each line."`
@@ -134,7 +135,7 @@ func (s *showFailureCmd) Run(ctx context.Context, c *console) error {
 // reasonsOf are why an event was set aside. It fails when it was not.
 func reasonsOf(ctx context.Context, rows *projections.Postgres, position int64) ([]shownReason, error) {
 	var reasons []shownReason
-	for _, name := range projections.Names {
+	for _, name := range append(slices.Clone(projections.Names), projections.Publisher) {
 		failures, err := rows.Failures(ctx, name, position-1, 1)
 		if err != nil {
 			return nil, err

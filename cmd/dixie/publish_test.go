@@ -28,9 +28,9 @@ type natsHealth struct {
 		NATS struct{ Status, Detail string }
 	}
 	Projections map[string]struct {
-		State               string
-		Position, Head      int64
-		LagEvents, SetAside int64
+		State          string
+		Position, Head int64
+		SetAside       int64 `json:"set_aside"`
 	}
 }
 
@@ -227,6 +227,33 @@ func TestKilledWhilePublishing(t *testing.T) {
 	}
 	if out := mustCLI(t, env[:1], "status"); !regexp.MustCompile(`publisher +stopped +1 +4000 +4000 +0 `).MatchString(out) {
 		t.Errorf("status\n%s", out)
+	}
+}
+
+// What is not published is told like what is not folded.
+func TestNotPublished(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	database := pgtest.URL(t)
+	env := []string{"DATABASE_URL=" + database, "NATS_URL=" + server.URL(), "DIXIE_NATS_PUBLISH=true"}
+	s := serve(t, env)
+	_, err := connect(t, database).Exec(t.Context(),
+		`INSERT INTO reputation_events (nft_id, event_type, event) VALUES ('bear-1', 'quality_signal', '{"type":"quality_signal"}')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the row is set aside", func() bool {
+		h := s.natsHealth()
+		return h.Projections["publisher"].SetAside == 1 && h.Projections["cohorts"].SetAside == 1
+	})
+	if n := server.Stored("DIXIE"); n != 0 {
+		t.Errorf("%d messages", n)
+	}
+	if out := mustCLI(t, env, "failures", "list", "publisher"); !regexp.MustCompile(`(?m)^ +1 +bear-1 +invalid_event +`).MatchString(out) {
+		t.Errorf("list\n%s", out)
+	}
+	if out := mustCLI(t, env, "failures", "show", "1"); !strings.Contains(out, `"projection": "publisher"`) {
+		t.Errorf("show\n%s", out)
 	}
 }
 
