@@ -11,6 +11,9 @@ import (
 	"dixie/reputation"
 )
 
+// ListPublisher has Status list the publisher also before it has begun.
+func (p *Postgres) ListPublisher() { p.publishing.Store(true) }
+
 // read implements lease.
 func (l *postgresLease) read(ctx context.Context, work func(context.Context, tx) error) error {
 	err := l.readOnly(ctx, work)

@@ -70,7 +70,7 @@ func cleanEnv() []string {
 	var env []string
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		ours := strings.HasPrefix(name, "DIXIE_") || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "FINN_") || name == "DATABASE_URL" || name == "PORT"
+		ours := strings.HasPrefix(name, "DIXIE_") || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "FINN_") || name == "DATABASE_URL" || name == "NATS_URL" || name == "PORT"
 		if !ours {
 			env = append(env, variable)
 		}

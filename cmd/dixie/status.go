@@ -17,8 +17,9 @@ import (
 type statusCmd struct {
 	JSON bool `name:"json" help:"Write what GET /api/projections answers."`
 
-	Database database `embed:""`
-	Scoring  scoring  `embed:""`
+	Database database   `embed:""`
+	Scoring  scoring    `embed:""`
+	NATS     natsSwitch `embed:""`
 }
 
 // Help is shown by status --help.
@@ -38,7 +39,11 @@ func (s *statusCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	o := &operations{reader: projections.NewPostgres(pool), params: params}
+	rows := projections.NewPostgres(pool)
+	if s.NATS.on() {
+		rows.ListPublisher()
+	}
+	o := &operations{reader: rows, params: params}
 	reports, err := o.Projections(ctx)
 	if err != nil {
 		return err
