@@ -97,6 +97,7 @@ func describe(err error) (status int, body errorBody) {
 		}
 	}
 	var tooLong *reputation.HistoryTooLongError
+	var rebuilding *reputation.RebuildingError
 	switch {
 	case errors.As(err, &request):
 		return request.status, errorBody{Error: request.code, Message: request.message, Errors: request.errors}
@@ -112,6 +113,8 @@ func describe(err error) (status int, body errorBody) {
 		return http.StatusBadRequest, errorBody{Error: "invalid_message", Message: message.Error(), Errors: []reputation.Problem{{Field: message.Field, Detail: message.Detail}}}
 	case errors.As(err, &entry):
 		return describe(badRequest(entry.Field, entry.Detail))
+	case errors.As(err, &rebuilding):
+		return http.StatusConflict, errorBody{Error: "rebuilding", Message: rebuilding.Error()}
 	case errors.Is(err, errNoRoute):
 		return http.StatusNotFound, errorBody{Error: "not_found", Message: "there is nothing at this path"}
 	case errors.Is(err, reputation.ErrNotFound):

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -16,6 +17,7 @@ type Health struct {
 	StoreType      string // memory or postgres
 	AggregateCount *int64 // nil when it cannot be read
 	Database       *DatabaseHealth
+	NATS           NATSHealth
 	Projections    []ProjectionHealth
 	Finn           *FinnHealth // nil where there is none
 }
@@ -29,6 +31,12 @@ type FinnHealth struct {
 	Circuit   string // closed, open or half_open
 }
 
+// NATSHealth is the state of publishing to NATS.
+type NATSHealth struct {
+	Status string // connected, unreachable or misconfigured; empty is dormant
+	Detail string // what is wrong with the stream; empty when nothing is
+}
+
 // DatabaseHealth is the state of PostgreSQL and of the pool of connections to it.
 type DatabaseHealth struct {
 	Reachable            bool
@@ -39,7 +47,7 @@ type DatabaseHealth struct {
 // ProjectionHealth is the state of a projection and of this process' projector.
 type ProjectionHealth struct {
 	reputation.ProjectionStatus
-	State string // of this process' projector
+	State string // of this process' projector; dormant when it is switched off
 }
 
 type healthView struct {
@@ -54,9 +62,10 @@ type healthView struct {
 }
 
 type serviceView struct {
-	Status       string   `json:"status"` // healthy, degraded or unreachable
+	Status       string   `json:"status"` // healthy, degraded or unreachable, and those of [NATSHealth]
 	LatencyMS    *float64 `json:"latency_ms,omitempty"`
 	CircuitState string   `json:"circuit_state,omitempty"` // of finn alone
+	Detail       string   `json:"detail,omitempty"`
 }
 
 type reputationServiceView struct {
@@ -93,7 +102,7 @@ func newHealthView(h Health) healthView {
 			State: p.State, Version: p.Version, Position: p.Position, Head: p.Head,
 			LagEvents: p.Behind(), LagSeconds: p.Lag.Seconds(), SetAside: p.SetAside,
 		}
-		if p.State != "running" && p.State != "standby" {
+		if p.State != "running" && p.State != "standby" && p.State != "dormant" {
 			view.Status = "degraded"
 		}
 	}
@@ -102,6 +111,7 @@ func newHealthView(h Health) healthView {
 	}
 	view.addFinn(h.Finn)
 	view.addDatabase(h.Database)
+	view.Infrastructure["nats"] = serviceView{Status: cmp.Or(h.NATS.Status, "dormant"), Detail: h.NATS.Detail}
 	return view
 }
 

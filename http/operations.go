@@ -47,7 +47,7 @@ type projectionReportView struct {
 	SetAside   int64                      `json:"set_aside"`
 	Holder     *holderView                `json:"holder"`     // null before the first projector
 	LastError  *lastErrorView             `json:"last_error"` // null when there was none
-	Rebuild    *rebuildView               `json:"rebuild"`    // null when none is running
+	Rebuild    *runningRebuildView        `json:"rebuild"`    // null when none is running
 	Remedy     *string                    `json:"remedy"`     // null when nothing needs to be done
 	UpdatedAt  *time.Time                 `json:"updated_at"` // when the position last moved; null before
 }
@@ -63,7 +63,7 @@ type lastErrorView struct {
 	Message string    `json:"message"`
 }
 
-type rebuildView struct {
+type runningRebuildView struct {
 	Version   string    `json:"version"`
 	Process   string    `json:"process"`
 	StartedAt time.Time `json:"started_at"`
@@ -83,7 +83,7 @@ func newProjectionReportView(p ProjectionReport) projectionReportView {
 		view.LastError = &lastErrorView{p.LastErrorAt.UTC(), p.LastError}
 	}
 	if r := p.Rebuild; r != nil {
-		view.Rebuild = &rebuildView{r.Version, r.Holder, r.StartedAt.UTC(), r.Position, r.Head}
+		view.Rebuild = &runningRebuildView{r.Version, r.Holder, r.StartedAt.UTC(), r.Position, r.Head}
 	}
 	if p.Remedy != "" {
 		view.Remedy = &p.Remedy

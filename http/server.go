@@ -72,6 +72,7 @@ type Config struct {
 	Authenticator Authenticator
 	Allowlist     Allowlist
 	Monitor       Monitor
+	Rebuilder     Rebuilder // nil when there is nothing to rebuild
 	Params        reputation.Params
 	Logger        *slog.Logger
 	Version       string
@@ -261,6 +262,8 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 
 		{http.MethodGet, "/api/projections", scopeAdmin, s.listProjections},
 		{http.MethodGet, "/api/projections/{name}/failures", scopeAdmin, s.listFailures},
+		{http.MethodGet, "/api/admin/projections/{name}/rebuild", scopeAdmin, s.getRebuild},
+		{http.MethodPost, "/api/admin/projections/{name}/rebuild", scopeAdmin, s.startRebuild},
 		{http.MethodPost, "/api/admin/reputation/{nftId}/reset", scopeAdmin, s.resetReputation},
 	}
 	if s.MetricsHandler != nil {

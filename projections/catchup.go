@@ -209,7 +209,7 @@ func (s *agentShadow) fetch(ctx context.Context, db batcher, events []eventstore
 		return err
 	}
 	for nft, agent := range rows.agents {
-		s.index[nft] = s.rows.add(agentRow{nft: nft, packed: s.packer.pack(agent), open: noRow})
+		s.index[nft] = s.rows.add(agentRow{nft: nft, packed: s.packer.pack(agent)})
 	}
 	for id, collection := range rows.collections {
 		s.collections[id] = &collectionRow{Collection: *collection}

@@ -46,6 +46,10 @@ func openMemory(logger *slog.Logger) projectionstest.Backend {
 			config.Log = log
 			return rows.NewPast(config)
 		},
+		Publisher: func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector {
+			config := projections.Config{Log: log, Params: params, PageSize: pageSize, Broker: broker, Logger: logger}
+			return rows.NewProjectors(config)[len(projections.Names)]
+		},
 	}
 }
 
@@ -77,6 +81,10 @@ func openProcess(t testing.TB, pool *pgxpool.Pool, far int64) (projectionstest.B
 		Past: func(config projections.PastConfig) *projections.Past {
 			config.Log = log
 			return rows.NewPast(config)
+		},
+		Publisher: func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector {
+			config := projections.Config{Log: log, Params: params, PageSize: pageSize, Broker: broker, Logger: logger}
+			return rows.NewProjectors(config)[len(projections.Names)]
 		},
 	}, rows
 }

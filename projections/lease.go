@@ -236,12 +236,23 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 		return unavailable("move the checkpoint", err)
 	}
 	if tag.RowsAffected() != 1 {
-		return fmt.Errorf("%w: the checkpoint of %s is no longer at %d, or its rows were rebuilt", ErrLost, l.projection, step.from)
+		return l.lost(ctx, transaction, step.from)
 	}
 	if err := work(ctx, postgresTx{transaction, l.remembered}); err != nil {
 		return err
 	}
 	return unavailable("commit a page", transaction.Commit(ctx))
+}
+
+// lost says why the checkpoint could not be moved.
+func (l *postgresLease) lost(ctx context.Context, transaction pgx.Tx, from int64) error {
+	var rebuilt bool
+	err := transaction.QueryRow(ctx, `SELECT generation <> $2 FROM projection_checkpoints WHERE projection = $1`,
+		l.projection, l.generation).Scan(&rebuilt)
+	if err == nil && rebuilt {
+		return fmt.Errorf("%w: %w", ErrLost, errRebuilt)
+	}
+	return fmt.Errorf("%w: the checkpoint of %s is no longer at %d", ErrLost, l.projection, from)
 }
 
 // The tables of the projections. A rebuild writes to others with the same columns.

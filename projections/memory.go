@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dixie/eventstore"
@@ -26,6 +27,8 @@ type Memory struct {
 	collections map[string]*reputation.Collection
 	cohorts     map[string]*memoryCohorts
 	checkpoints map[string]*memoryCheckpoint
+	ranks       map[string]reputation.Rank // of the publisher
+	publishing  atomic.Bool                // by this process
 }
 
 // Other programs put what is shown; the projector builds on what it has folded.
@@ -73,8 +76,9 @@ func NewMemory(log *eventstore.Memory) *Memory {
 		collections: map[string]*reputation.Collection{},
 		cohorts:     map[string]*memoryCohorts{},
 		checkpoints: map[string]*memoryCheckpoint{},
+		ranks:       map[string]reputation.Rank{},
 	}
-	for _, name := range Names {
+	for _, name := range append(slices.Clone(Names), Publisher) {
 		m.leases[name] = make(chan struct{}, 1)
 		m.leases[name] <- struct{}{}
 	}
@@ -419,8 +423,12 @@ func (m *Memory) WaitFor(ctx context.Context, position int64, projections ...str
 func (m *Memory) Status(ctx context.Context) ([]Status, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	statuses := make([]Status, 0, len(Names))
-	for _, name := range Names {
+	names := Names
+	if m.publishing.Load() {
+		names = append(slices.Clone(names), Publisher)
+	}
+	statuses := make([]Status, 0, len(names))
+	for _, name := range names {
 		s := Status{Projection: name}
 		if c, ok := m.checkpoints[name]; ok {
 			s.Version, s.Position, s.UpdatedAt, s.SetAside = c.version, c.position, c.updatedAt, int64(len(c.failures))

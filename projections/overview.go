@@ -101,7 +101,7 @@ func (p *Postgres) Overview(ctx context.Context, params reputation.Params) ([]Ov
 	}
 	all := make([]Overview, len(statuses))
 	for i, s := range statuses {
-		all[i] = newOverview(s, params.Version(), tenures[s.Projection], refusals[s.Projection], running[s.Projection])
+		all[i] = newOverview(s, versionOf(s.Projection, params), tenures[s.Projection], refusals[s.Projection], running[s.Projection])
 	}
 	return all, nil
 }
@@ -178,11 +178,11 @@ func (m *Memory) Overview(ctx context.Context, params reputation.Params) ([]Over
 		var refused error
 		if c, ok := m.checkpoints[s.Projection]; ok {
 			t = c.tenure()
-			if c.version != params.Version() {
-				refused = &VersionError{Projection: s.Projection, Stored: c.version, Running: params.Version()}
+			if c.version != versionOf(s.Projection, params) {
+				refused = &VersionError{Projection: s.Projection, Stored: c.version, Running: versionOf(s.Projection, params)}
 			}
 		}
-		all[i] = newOverview(s, params.Version(), t, refused, nil)
+		all[i] = newOverview(s, versionOf(s.Projection, params), t, refused, nil)
 	}
 	return all, nil
 }

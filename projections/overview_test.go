@@ -67,15 +67,17 @@ func TestOverviewOfRebuild(t *testing.T) {
 	p.Append(t, projectionstest.Signal("bear-1", 0.5), projectionstest.Signal("bear-2", 0.5))
 	p.Project(t)
 	p.Settle(t)
-	exec(t, p.pool, `INSERT INTO projection_rebuilds (projection, version, holder, position, head) VALUES ('cohorts', '1-x', 'a host', 1, 2)`)
-	if o := overviewOf(t, p.Backend, projections.Cohorts); o.State != reputation.ProjectionRunning || o.Rebuild != nil {
-		t.Errorf("what a killed rebuild left: %+v", o)
-	}
 	conn, err := p.pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Release()
+	exec(t, conn, `
+		INSERT INTO projection_rebuilds (projection, version, holder, pid, stage, position, head)
+		VALUES ('cohorts', '1-x', 'a host', pg_backend_pid(), 'folding', 1, 2)`)
+	if o := overviewOf(t, p.Backend, projections.Cohorts); o.State != reputation.ProjectionRunning || o.Rebuild != nil {
+		t.Errorf("what a killed rebuild left: %+v", o)
+	}
 	exec(t, conn, `SELECT pg_advisory_lock(1684633707, hashtext('cohorts'))`)
 	o := overviewOf(t, p.Backend, projections.Cohorts)
 	if r := o.Rebuild; o.State != reputation.ProjectionRebuilding || r == nil || r.Holder != "a host" || r.Position != 1 || r.Head != 2 || r.StartedAt.IsZero() {

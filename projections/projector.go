@@ -51,6 +51,7 @@ type Projector struct {
 	pages      *eventstore.Pages // shared by the projectors of a process
 	far        int64             // events behind from which it catches up
 	middleware []message.HandlerMiddleware
+	outbox     *outbox // of the publisher; nil for projections that only fold
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -66,6 +67,7 @@ type Config struct {
 	// CatchUp is by how many events a projector must be behind to fold many pages
 	// before it writes; 0 means 10,000.
 	CatchUp int64
+	Broker  Broker // where events are published, by a projector named [Publisher]; nil publishes nothing
 	Logger  *slog.Logger
 	// Middleware sees each page that is folded in a transaction of its own, from
 	// outside: [message.HandlerNameFromCtx] is the projection, [eventstore.PageFrom]
@@ -74,11 +76,23 @@ type Config struct {
 	Middleware []message.HandlerMiddleware
 }
 
-// NewProjectors returns one projector for each projection, which write to p.
-func (p *Postgres) NewProjectors(config Config) []*Projector { return newProjectors(p, config) }
+// NewProjectors returns one projector for each projection, which write to p, and
+// the publisher when config has a broker.
+func (p *Postgres) NewProjectors(config Config) []*Projector {
+	if config.Broker != nil {
+		p.publishing.Store(true)
+	}
+	return newProjectors(p, config)
+}
 
-// NewProjectors returns one projector for each projection, which write to m.
-func (m *Memory) NewProjectors(config Config) []*Projector { return newProjectors(m, config) }
+// NewProjectors returns one projector for each projection, which write to m, and
+// the publisher when config has a broker.
+func (m *Memory) NewProjectors(config Config) []*Projector {
+	if config.Broker != nil {
+		m.publishing.Store(true)
+	}
+	return newProjectors(m, config)
+}
 
 func newProjectors(b backend, config Config) []*Projector {
 	pages := eventstore.NewPages(config.Log, config.PageSize)
@@ -92,6 +106,9 @@ func newProjectors(b backend, config Config) []*Projector {
 			middleware: config.Middleware,
 			logger:     config.Logger.With("projection", projection.name), state: Stopped,
 		})
+	}
+	if config.Broker != nil {
+		projectors = append(projectors, newPublisher(b, pages, config))
 	}
 	return projectors
 }
@@ -115,6 +132,10 @@ func (p *Projector) Run(ctx context.Context) {
 		err := p.term(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errRebuilt) {
+			p.logger.InfoContext(ctx, "the rows were rebuilt, going on from there")
+			continue
 		}
 		p.fail(ctx, err)
 		select {
@@ -163,12 +184,19 @@ func (p *Projector) enter(state State, err error) {
 	p.state, p.err = state, err
 }
 
+// errRebuilt says that the rows were rebuilt since the term began.
+var errRebuilt = errors.New("the rows were rebuilt")
+
 // errFarBehind ends the following of the log in favour of catching up.
 var errFarBehind = errors.New("far behind")
 
 // term is one term as projector: from acquiring the lease to losing it.
 func (p *Projector) term(ctx context.Context) error {
-	lease, err := p.backend.acquire(ctx, p.projection.name, p.params.Version(), func() { p.enter(Standby, nil) })
+	// Who cannot publish does not keep others from it.
+	if err := p.outbox.open(ctx); err != nil {
+		return err
+	}
+	lease, err := p.backend.acquire(ctx, p.projection.name, p.version(), func() { p.enter(Standby, nil) })
 	if err != nil {
 		return err
 	}
@@ -251,16 +279,23 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 // makes the feed deliver the page again, unless the lease is lost.
 func (t *term) handle(msg *message.Message) error {
 	p, page := t.projector, eventstore.PageFrom(msg.Context())
+	if err := p.outbox.send(msg.Context(), t, page); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	step := step{from: page.From, to: page.To, at: page.Events[len(page.Events)-1].CreatedAt}
 	err := t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
 		return p.projection.fold(ctx, p.params, tx, page)
 	})
-	if err == nil && p.projection.shadow != nil {
+	if err != nil {
+		return err
+	}
+	p.outbox.done()
+	if p.projection.shadow != nil {
 		t.fallBehind(msg.Context(), page)
 	}
-	return err
+	return nil
 }
 
 // fallBehind ends the following of a log that grows faster than it is followed. It
@@ -285,7 +320,7 @@ func (t *term) note(handle message.HandlerFunc) message.HandlerFunc {
 		switch {
 		case err == nil:
 			t.projector.enter(Running, nil)
-		case errors.Is(err, ErrLost):
+		case errors.Is(err, ErrLost), errors.Is(err, errUnsent):
 			t.end(err)
 		case errors.As(err, &panicked):
 			t.projector.retry(msg.Context(), fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log

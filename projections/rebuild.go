@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"dixie/eventstore"
 	"dixie/reputation"
@@ -19,13 +17,21 @@ import (
 
 const (
 	// rebuildSettings make PostgreSQL end the session of a rebuild that is paused or
-	// cut off, and with the session its locks.
+	// cut off, and with the session its locks: also when it is making an index, on
+	// systems where PostgreSQL can notice. A living rebuild speaks every tellInterval,
+	// or has a statement running, which no timeout ends.
 	rebuildSettings = `
 		SET idle_session_timeout = '60s';
 		SET idle_in_transaction_session_timeout = '60s';
 		SET statement_timeout = 0;
 		SET lock_timeout = '10s';
-		SET plan_cache_mode = force_custom_plan`
+		SET plan_cache_mode = force_custom_plan;
+		DO $$
+		BEGIN
+			PERFORM set_config('client_connection_check_interval', '1s', false);
+		EXCEPTION WHEN invalid_parameter_value THEN
+		END
+		$$`
 
 	// tellInterval is how often the position of a rebuild is written.
 	tellInterval = time.Second
@@ -49,7 +55,11 @@ const (
 	// mostBackoff is the longest pause between attempts to swap.
 	mostBackoff = 2 * time.Second
 
-	// abandonTimeout bounds the clearing up after a failure.
+	// complainInterval is how often the log tells that the swap still waits.
+	complainInterval = time.Minute
+
+	// abandonTimeout bounds the clearing up after a failure, and how long a commit
+	// may take still when the rebuild was told to stop.
 	abandonTimeout = 10 * time.Second
 )
 
@@ -75,21 +85,7 @@ type Rebuilt struct {
 	SetAside   int64 // events
 }
 
-// RebuildingError says that another rebuild of a projection is running.
-type RebuildingError struct {
-	Rebuilding
-}
-
-func (e *RebuildingError) Error() string {
-	if e.Holder == "" {
-		return fmt.Sprintf("projection %s is being rebuilt by another process", e.Projection)
-	}
-	return fmt.Sprintf("projection %s is being rebuilt by %s since %s, which is at %d of %d events",
-		e.Projection, e.Holder, e.StartedAt.UTC().Format(time.RFC3339), e.Position, e.Head)
-}
-
-// errDrifted says that a live table got an index or lost a column while it was
-// being rebuilt.
+// errDrifted says that a live table was altered while it was being rebuilt.
 var errDrifted = errors.New("a live table was altered")
 
 // Rebuild folds the log anew into tables beside the live ones and puts them in
@@ -104,16 +100,22 @@ var errDrifted = errors.New("a live table was altered")
 // error, and when the process is killed, live rows are what they were; what is
 // left of the tables beside them is removed at once or by the next rebuild.
 //
-// Memory is bounded by the number of agents, not of events.
+// Memory is bounded by the number of agents, not of events: about 1 KiB for each,
+// and more for those with very many models, tasks or credentials.
 func (p *Postgres) Rebuild(ctx context.Context, config RebuildConfig) ([]Rebuilt, error) {
 	r, err := p.newRebuild(ctx, config)
 	if err != nil {
 		return nil, err
 	}
+	return p.rebuild(ctx, r)
+}
+
+// rebuild runs a rebuild that holds its locks.
+func (p *Postgres) rebuild(ctx context.Context, r *rebuild) ([]Rebuilt, error) {
 	defer r.close()
 	done, err := r.run(ctx)
 	if err != nil {
-		r.abandon(ctx, p)
+		r.abandon(ctx, p, err)
 		return nil, err
 	}
 	for _, one := range done {
@@ -133,13 +135,16 @@ type rebuild struct {
 	tables  []pair          // in the order in which they are locked
 	schema  string          // of the live failures
 
-	at, head int64     // folded, and of the log as it was read last
-	told     time.Time // when at was written last
-	swapping bool      // in the transaction of the swap
+	stage      reputation.RebuildStage
+	at, head   int64     // folded, and of the log as it was read last
+	told       time.Time // when at was written last
+	swapping   bool      // in the transaction of the swap
+	waitsFor   string    // the session that keeps the tables from being exchanged
+	complained time.Time // when the log was told last that the swap waits
 }
 
 func (p *Postgres) newRebuild(ctx context.Context, config RebuildConfig) (*rebuild, error) {
-	r := &rebuild{RebuildConfig: config.complete(), pairs: map[string]pair{}}
+	r := &rebuild{RebuildConfig: config.complete(), pairs: map[string]pair{}, stage: reputation.StageFolding}
 	for _, name := range r.Projections {
 		if !slices.Contains(Names, name) {
 			return nil, fmt.Errorf("there is no projection %q", name)
@@ -183,11 +188,9 @@ func (c RebuildConfig) complete() RebuildConfig {
 }
 
 func (r *rebuild) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = r.conn.Close(ctx)
+	releaseRebuilds(r.conn)
 	if r.log != nil {
-		_ = r.log.conn.Close(ctx)
+		closeConn(r.log.conn)
 	}
 }
 
@@ -195,25 +198,28 @@ func (r *rebuild) run(ctx context.Context) ([]Rebuilt, error) {
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
-	for {
-		if err := r.foldAll(ctx); err != nil {
-			return nil, err
-		}
-		// A long log grows while it is folded, and folding is cheaper than saving.
-		if head, err := r.log.head(ctx); err != nil || head-r.at < rangeEvents {
-			if err != nil {
-				return nil, err
-			}
-			break
-		}
+	if err := r.foldLog(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.enter(ctx, reputation.StageLoading); err != nil {
+		return nil, err
 	}
 	if err := r.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.hook("loaded"); err != nil {
+	if err := r.enter(ctx, reputation.StageSwapping); err != nil {
 		return nil, err
 	}
 	return r.finish(ctx)
+}
+
+// enter begins a stage.
+func (r *rebuild) enter(ctx context.Context, stage reputation.RebuildStage) error {
+	r.stage = stage
+	if err := r.tellNow(ctx); err != nil {
+		return err
+	}
+	return r.hook(string(stage))
 }
 
 // prepare clears what a killed rebuild has left, and finds out what would be in
@@ -234,6 +240,9 @@ func (r *rebuild) prepare(ctx context.Context) error {
 			if err := p.check(ctx, r.conn); err != nil {
 				return err
 			}
+			if err := p.checkValues(ctx, r.conn); err != nil {
+				return err
+			}
 		}
 	}
 	if err := r.clear(ctx, r.conn); err != nil {
@@ -246,7 +255,10 @@ func (r *rebuild) prepare(ctx context.Context) error {
 			return unavailable("make a table for failures", err)
 		}
 	}
-	return r.rehearse(ctx)
+	if err := r.rehearse(ctx); err != nil {
+		return err
+	}
+	return r.hook("prepared")
 }
 
 // rehearse makes the shadows and drops them again.
@@ -282,7 +294,7 @@ var errRollback = errors.New("rollback")
 // transact runs work in a transaction, which it commits even if ctx ends then:
 // nobody could tell whether it was.
 func (r *rebuild) transact(ctx context.Context, work func(tx pgx.Tx) error) error {
-	tx, err := r.conn.Begin(ctx)
+	tx, err := r.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		return unavailable("begin", err)
 	}
@@ -295,12 +307,61 @@ func (r *rebuild) transact(ctx context.Context, work func(tx pgx.Tx) error) erro
 		}
 		return err
 	}
-	return unavailable("commit", tx.Commit(context.WithoutCancel(ctx)))
+	ctx, cancel := lingering(ctx, abandonTimeout)
+	defer cancel()
+	return unavailable("commit", tx.Commit(ctx))
+}
+
+// lingering is a context that outlives another by some time.
+func lingering(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
+// foldLog folds until little is left. A long log grows while it is folded, and
+// folding is cheaper than saving.
+func (r *rebuild) foldLog(ctx context.Context) error {
+	for {
+		if err := r.foldAll(ctx); err != nil {
+			return err
+		}
+		if head, err := r.readHead(ctx); err != nil || head-r.at < rangeEvents {
+			return err
+		}
+	}
+}
+
+// readHead is the head of the log. The session of the rebuild stays alive while
+// somebody keeps the log locked.
+func (r *rebuild) readHead(ctx context.Context) (head int64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		head, err = r.log.head(ctx)
+	}()
+	for {
+		select {
+		case <-done:
+			cancel()
+			return head, err
+		case <-time.After(beatInterval):
+			if telling := r.tell(ctx); telling != nil {
+				cancel()
+				<-done
+				return 0, telling
+			}
+		}
+	}
 }
 
 // foldAll folds up to the head of the log.
 func (r *rebuild) foldAll(ctx context.Context) error {
-	head, err := r.log.head(ctx)
+	head, err := r.readHead(ctx)
 	if err != nil {
 		return err
 	}
@@ -361,10 +422,14 @@ func (r *rebuild) tell(ctx context.Context) error {
 	if time.Since(r.told) < tellInterval || r.swapping {
 		return nil
 	}
+	return r.tellNow(ctx)
+}
+
+func (r *rebuild) tellNow(ctx context.Context) error {
 	r.told = time.Now()
 	_, err := r.conn.Exec(ctx, `
-		UPDATE projection_rebuilds SET position = $2, head = $3, updated_at = now() WHERE projection = ANY ($1)`,
-		r.Projections, r.at, r.head)
+		UPDATE projection_rebuilds SET position = $2, head = $3, stage = $4, waits_for = $5, updated_at = now()
+		 WHERE projection = ANY ($1)`, r.Projections, r.at, r.head, r.stage, r.waitsFor)
 	return unavailable("write the rebuild's progress", err)
 }
 
@@ -418,194 +483,4 @@ func (r *rebuild) save(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	return r.saveFailures(ctx)
-}
-
-// finish catches up with the log and swaps, again and again while the tables
-// cannot be locked.
-func (r *rebuild) finish(ctx context.Context) ([]Rebuilt, error) {
-	most, err := r.mostWait(ctx)
-	if err != nil {
-		return nil, err
-	}
-	wait := leastLockWait
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, mostBackoff) {
-		if err := r.catchUp(ctx); err != nil {
-			return nil, err
-		}
-		err := r.swap(ctx, wait)
-		if err == nil {
-			return r.rebuilt(), nil
-		}
-		if err := r.retry(ctx, err); err != nil {
-			return nil, err
-		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause)):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		wait = min(wait*3/2, most)
-	}
-}
-
-// mostWait is how long a lock may be waited for.
-func (r *rebuild) mostWait(ctx context.Context) (time.Duration, error) {
-	var deadlock int64 // milliseconds
-	err := r.conn.QueryRow(ctx, `SELECT setting::bigint FROM pg_settings WHERE name = 'deadlock_timeout'`).Scan(&deadlock)
-	wait := min(mostLockWait, time.Duration(deadlock)*time.Millisecond/2)
-	return max(wait, leastLockWait), unavailable("read a setting", err)
-}
-
-// retry is nil when another attempt to swap can help.
-func (r *rebuild) retry(ctx context.Context, err error) error {
-	var pgErr *pgconn.PgError
-	switch {
-	case errors.Is(err, errDrifted):
-		r.Logger.WarnContext(ctx, "a table was altered while it was rebuilt, following")
-		return r.transact(ctx, func(tx pgx.Tx) error { return r.follow(ctx, tx) })
-	case !errors.As(err, &pgErr):
-		return err
-	}
-	switch pgErr.Code {
-	case "55P03", "40P01": // lock_not_available, deadlock_detected
-	default:
-		return err
-	}
-	who, unknown := holders(ctx, r.conn, r.tables)
-	if unknown != nil {
-		who = "nobody any more"
-	}
-	r.Logger.WarnContext(ctx, "the rebuilt tables are ready and wait to be swapped", "held_by", who)
-	return nil
-}
-
-// follow makes indexes that the live tables have got meanwhile.
-func (r *rebuild) follow(ctx context.Context, tx pgx.Tx) error {
-	for _, p := range r.tables {
-		same, err := p.sameColumns(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if !same {
-			return fmt.Errorf("%w: the columns of %s have changed since the rebuild began; start it again", errDrifted, p.name)
-		}
-		if err := p.finish(ctx, tx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// catchUp folds and saves what was appended meanwhile, until little is left.
-func (r *rebuild) catchUp(ctx context.Context) error {
-	for range mostRounds {
-		if err := r.foldAll(ctx); err != nil {
-			return err
-		}
-		err := r.transact(ctx, func(tx pgx.Tx) error { return r.save(ctx, tx) })
-		if err != nil {
-			return err
-		}
-		r.saved()
-		if head, err := r.log.head(ctx); err != nil || head-r.at <= fewEvents {
-			return err
-		}
-	}
-	return nil
-}
-
-// swap is the one short transaction in which the shadows become live. The
-// checkpoints come first, as for a projector's page: a projector waits there, and
-// then finds that its rows were rebuilt.
-func (r *rebuild) swap(ctx context.Context, wait time.Duration) error {
-	r.swapping = true
-	defer func() { r.swapping = false }()
-	err := r.transact(ctx, func(tx pgx.Tx) error {
-		if err := r.lockCheckpoints(ctx, tx); err != nil {
-			return err
-		}
-		if err := r.foldAll(ctx); err != nil {
-			return err
-		}
-		if err := r.save(ctx, tx); err != nil {
-			return err
-		}
-		for _, s := range r.shadows {
-			if err := s.setAside().merge(ctx, tx, r.schema); err != nil {
-				return err
-			}
-		}
-		if err := r.moveCheckpoints(ctx, tx); err != nil {
-			return err
-		}
-		return r.replace(ctx, tx, wait)
-	})
-	if err == nil {
-		r.saved()
-	}
-	return err
-}
-
-func (r *rebuild) lockCheckpoints(ctx context.Context, tx pgx.Tx) error {
-	if err := limitLockWait(ctx, tx, checkpointWait); err != nil {
-		return err
-	}
-	var batch pgx.Batch
-	batch.Queue(`
-		INSERT INTO projection_checkpoints (projection, version)
-		SELECT name, $2 FROM unnest($1::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING`, r.Projections, r.Params.Version())
-	batch.Queue(`SELECT FROM projection_checkpoints WHERE projection = ANY ($1) ORDER BY projection FOR UPDATE`, r.Projections)
-	return unavailable("lock the checkpoints", tx.SendBatch(ctx, &batch).Close())
-}
-
-func (r *rebuild) moveCheckpoints(ctx context.Context, tx pgx.Tx) error {
-	var batch pgx.Batch
-	batch.Queue(`
-		UPDATE projection_checkpoints
-		   SET version = $2, position = $3, event_created_at = (SELECT created_at FROM reputation_events WHERE position = $3),
-		       generation = generation + 1, updated_at = now()
-		 WHERE projection = ANY ($1)`, r.Projections, r.Params.Version(), r.at)
-	batch.Queue(`DELETE FROM projection_rebuilds WHERE projection = ANY ($1)`, r.Projections)
-	return unavailable("move the checkpoints", tx.SendBatch(ctx, &batch).Close())
-}
-
-// replace puts the shadows in the place of the live tables. From the lock to the
-// commit nobody can read them.
-func (r *rebuild) replace(ctx context.Context, tx pgx.Tx, wait time.Duration) error {
-	if err := limitLockWait(ctx, tx, wait); err != nil {
-		return err
-	}
-	lock := "LOCK TABLE "
-	for i, p := range r.tables {
-		if i > 0 {
-			lock += ", "
-		}
-		lock += p.live()
-	}
-	if _, err := tx.Exec(ctx, lock+" IN ACCESS EXCLUSIVE MODE"); err != nil {
-		return unavailable("lock the tables", err)
-	}
-	var statements []string
-	for _, p := range r.tables {
-		swapped, err := p.swapped(ctx, tx)
-		if err != nil {
-			return err
-		}
-		statements = append(statements, swapped...)
-	}
-	for _, s := range r.shadows {
-		statements = append(statements, "DROP TABLE "+s.setAside().collecting(r.schema).Sanitize())
-	}
-	if err := runAll(ctx, tx, statements); err != nil {
-		return err
-	}
-	return r.hook("swapped")
-}
-
-func (r *rebuild) rebuilt() []Rebuilt {
-	done := make([]Rebuilt, len(r.shadows))
-	for i, s := range r.shadows {
-		done[i] = Rebuilt{Projection: r.Projections[i], Position: r.at, NFTs: s.nfts(), SetAside: s.setAside().count}
-	}
-	return done
 }

@@ -15,7 +15,10 @@ import (
 const noRow = -1
 
 const (
-	// openAgents is how many agents are kept unpacked: those that had events last.
+	// An agent whose packed form is longer than largeAgent is kept unpacked while it
+	// is one of the openAgents large ones that had events last: each event would
+	// take as long as the agent is large.
+	largeAgent = 4 << 10
 	openAgents = 512
 
 	// chunkRows is how many rows are allocated at once. A slice that doubles would
@@ -55,10 +58,8 @@ type agentShadow struct {
 	index map[string]int32 // of rows, by NFT
 	rows  chunked[agentRow]
 
-	// The agents that are unpacked. They are closed in turn, those last that had an
-	// event since the hand passed.
-	open []openAgent
-	hand int32
+	scratch reputation.Agent // of small rows, while they are folded
+	open    largeAgents
 
 	collections map[string]*collectionRow
 
@@ -67,15 +68,8 @@ type agentShadow struct {
 
 type agentRow struct {
 	nft      string
-	packed   string // empty while the agent is open
+	packed   []byte // nil while the agent is open
 	position int64  // of the last event in it
-	open     int32  // its place in agentShadow.open, or noRow
-}
-
-type openAgent struct {
-	agent *reputation.Agent
-	row   int32 // or noRow
-	used  bool
 }
 
 type collectionRow struct {
@@ -87,7 +81,7 @@ func newAgentShadow(params reputation.Params) *agentShadow {
 	names := newNames()
 	return &agentShadow{
 		aside: aside{projection: Aggregates}, params: params, names: names, packer: packer{names: names},
-		index: map[string]int32{}, collections: map[string]*collectionRow{},
+		index: map[string]int32{}, open: largeAgents{places: map[int32]int{}}, collections: map[string]*collectionRow{},
 	}
 }
 
@@ -100,90 +94,116 @@ func (s *agentShadow) fold(e *eventstore.PageEvent) {
 		s.set(e, e.Err)
 		return
 	}
-	i, known := s.index[e.NFT]
-	if !known {
-		i = noRow
-	}
-	at := s.obtain(i)
 	collection, old := s.collections[e.Event.CollectionID]
 	if !old {
 		collection = &collectionRow{}
 	}
-	if err := s.params.FoldAggregate(s.open[at].agent, &collection.Collection, e.NFT, &e.Event); err != nil {
+	i, known := s.index[e.NFT]
+	if !known {
+		i = noRow
+	}
+	agent := s.agentFor(i, &e.Event)
+	if err := s.params.FoldAggregate(agent, &collection.Collection, e.NFT, &e.Event); err != nil {
 		s.set(e, err)
 		return
 	}
-	if !known {
-		i = s.add(e.NFT, at)
-	}
 	if !old {
 		s.collections[s.names.share(e.Event.CollectionID)] = collection
+	}
+	if known {
+		s.keep(i, &e.Event)
+	} else {
+		i = s.add(e.NFT)
 	}
 	row := s.rows.at(i)
 	s.changed.note(i, row.position)
 	row.position, collection.position = e.Position, e.Position
 }
 
-// obtain opens the agent of a row and tells where in open it is. An NFT that has
-// no row gets an agent that has seen nothing, and no row unless its first event
-// counts.
-func (s *agentShadow) obtain(i int32) int32 {
-	if i != noRow && s.rows.at(i).open != noRow {
-		at := s.rows.at(i).open
-		s.open[at].used = true
-		return at
-	}
-	at := s.vacant()
-	open := &s.open[at]
+// agentFor is the agent of a row, as far as an event touches it. An NFT that has no
+// row gets an agent that has seen nothing.
+func (s *agentShadow) agentFor(i int32, e *reputation.Event) *reputation.Agent {
 	if i == noRow {
-		*open.agent = reputation.Agent{}
-		return at
+		blank(&s.scratch)
+		return &s.scratch
 	}
 	row := s.rows.at(i)
-	unpack(s.names, row.packed, row.nft, open.agent)
-	row.packed, row.open = "", at
-	open.row, open.used = i, true
-	return at
+	if row.packed != nil && len(row.packed) <= largeAgent {
+		sections := split(row.packed)
+		unpackParts(s.names, &sections, reputation.PartsOf(e), row.nft, &s.scratch)
+		return &s.scratch
+	}
+	return s.opened(i)
 }
 
-// vacant is a place in open. It closes an agent that has been without events since
-// the hand passed it.
-func (s *agentShadow) vacant() int32 {
-	if len(s.open) < openAgents {
-		s.open = append(s.open, openAgent{agent: &reputation.Agent{}, row: noRow})
-		return int32(len(s.open) - 1)
+// keep packs the agent of a row that an event has changed, unless it is open.
+func (s *agentShadow) keep(i int32, e *reputation.Event) {
+	if row := s.rows.at(i); row.packed != nil {
+		row.packed = s.packer.repack(row.packed, reputation.PartsOf(e), &s.scratch)
 	}
-	for s.open[s.hand].used {
-		s.open[s.hand].used = false
-		s.hand = (s.hand + 1) % openAgents
-	}
-	at := s.hand
-	s.hand = (s.hand + 1) % openAgents
-	open := &s.open[at]
-	if open.row != noRow {
-		row := s.rows.at(open.row)
-		row.packed, row.open = s.packer.pack(open.agent), noRow
-		open.row = noRow
-	}
-	return at
 }
 
-// add makes a row for an agent that is open.
-func (s *agentShadow) add(nft string, at int32) int32 {
+// add makes a row for the agent in scratch. An NFT has none before its first event
+// that counts.
+func (s *agentShadow) add(nft string) int32 {
 	nft = strings.Clone(nft) // it is part of an event
-	open := &s.open[at]
-	open.agent.Aggregate.PersonalityID = nft
-	open.row, open.used = s.rows.add(agentRow{nft: nft, open: at}), true
-	s.index[nft] = open.row
-	return open.row
+	i := s.rows.add(agentRow{nft: nft, packed: s.packer.pack(&s.scratch)})
+	s.index[nft] = i
+	return i
+}
+
+// largeAgents are unpacked. They are closed in turn, those last that had an event
+// since the hand passed.
+type largeAgents struct {
+	places map[int32]int // in all, by row
+	all    []largeAgentRow
+	hand   int
+}
+
+type largeAgentRow struct {
+	agent *reputation.Agent
+	row   int32
+	used  bool
+}
+
+// opened is the unpacked agent of a row.
+func (s *agentShadow) opened(i int32) *reputation.Agent {
+	at, ok := s.open.places[i]
+	if !ok {
+		at = s.vacant()
+		row := s.rows.at(i)
+		unpack(s.names, row.packed, row.nft, s.open.all[at].agent)
+		row.packed, s.open.all[at].row, s.open.places[i] = nil, i, at
+	}
+	s.open.all[at].used = true
+	return s.open.all[at].agent
+}
+
+// vacant is a place for a large agent. When there is none, it packs an agent that
+// has been without events since the hand passed it.
+func (s *agentShadow) vacant() int {
+	open := &s.open
+	if len(open.all) < openAgents {
+		open.all = append(open.all, largeAgentRow{agent: &reputation.Agent{}})
+		return len(open.all) - 1
+	}
+	for open.all[open.hand].used {
+		open.all[open.hand].used = false
+		open.hand = (open.hand + 1) % openAgents
+	}
+	at := open.hand
+	open.hand = (open.hand + 1) % openAgents
+	s.rows.at(open.all[at].row).packed = s.packer.pack(open.all[at].agent)
+	delete(open.places, open.all[at].row)
+	return at
 }
 
 // agent is that of a row, for reading and until the next call.
 func (s *agentShadow) agent(i int32, scratch *reputation.Agent) *reputation.Agent {
-	row := s.rows.at(i)
-	if row.open != noRow {
-		return s.open[row.open].agent
+	if at, ok := s.open.places[i]; ok {
+		return s.open.all[at].agent
 	}
+	row := s.rows.at(i)
 	unpack(s.names, row.packed, row.nft, scratch)
 	return scratch
 }

@@ -113,7 +113,7 @@ func (s *cohortShadow) fill(i int32, key reputation.CohortKey) {
 	}
 	row := s.rows.at(i)
 	if n, found := row.find(number); found {
-		s.scratch[key] = s.cohort(i, &row.cohorts[n], new(strings.Builder))
+		s.scratch[key] = s.cohort(i, &row.cohorts[n])
 	}
 }
 
@@ -122,13 +122,13 @@ func (r *memberRow) find(key int32) (n int, found bool) {
 }
 
 // cohort is what a row stands for.
-func (s *cohortShadow) cohort(i int32, row *cohortRow, texts *strings.Builder) reputation.TaskCohort {
+func (s *cohortShadow) cohort(i int32, row *cohortRow) reputation.TaskCohort {
 	key, score := s.keys.all[row.key].CohortKey, row.score
 	cohort := reputation.TaskCohort{ModelID: key.Model, TaskType: key.Task, PersonalScore: &score, SampleCount: row.samples}
 	if row.updatedAt == rareTime {
 		cohort.LastUpdated = s.rare[rareCohort{i, row.key}]
 	} else {
-		cohort.LastUpdated = reputation.ExpandTimestamp(row.updatedAt, texts)
+		cohort.LastUpdated = reputation.ExpandTimestamp(row.updatedAt)
 	}
 	return cohort
 }
@@ -239,7 +239,6 @@ func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(str
 	if err := s.loadMembers(ctx, conn, beside(membersTable)); err != nil {
 		return err
 	}
-	var texts strings.Builder
 	i, n := int32(0), 0
 	columns := "nft_id, model_id, task_type, cohort, score, samples, observed_at, position"
 	return copyRows(ctx, conn, beside(cohortsTable), columns, func(w *copyWriter) bool {
@@ -249,9 +248,8 @@ func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(str
 		if int(i) == s.rows.length {
 			return false
 		}
-		texts.Reset()
 		row := s.rows.at(i)
-		s.tuple(w, row, s.cohort(i, &row.cohorts[n], &texts), row.cohorts[n].position)
+		s.tuple(w, row, s.cohort(i, &row.cohorts[n]), row.cohorts[n].position)
 		n++
 		return true
 	})
@@ -322,7 +320,7 @@ func (s *cohortShadow) changedCohorts() iter.Seq[[]changedCohort] {
 					continue
 				}
 				part = append(part, changedCohort{
-					nft: row.nft, cohort: s.cohort(i, c, new(strings.Builder)), position: c.position,
+					nft: row.nft, cohort: s.cohort(i, c), position: c.position,
 				})
 				if len(part) == saveRows {
 					if !yield(part) {

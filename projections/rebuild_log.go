@@ -2,10 +2,12 @@ package projections
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,19 +33,34 @@ const (
 	beatInterval = 500 * time.Millisecond
 
 	// logSettings keep the planner to the primary key: statistics that call the log
-	// short would have it read the whole log for each range.
-	logSettings = `SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET statement_timeout = 0`
+	// short would have it read the whole log for each range. The session holds nothing,
+	// and waits while rows are loaded.
+	logSettings = `
+		SET enable_seqscan = off;
+		SET enable_bitmapscan = off;
+		SET enable_sort = off;
+		SET statement_timeout = 0;
+		SET idle_session_timeout = 0`
 )
 
 // logReader reads the log fast: binary COPY, which costs server and client least,
 // and decoding on all processors. It is not safe for concurrent use.
 type logReader struct {
-	conn *pgx.Conn
+	conn  *pgx.Conn
+	audit bool // read all columns, and compare them with the events
 }
 
 func newLogReader(ctx context.Context, conn *pgx.Conn) (*logReader, error) {
 	_, err := conn.Exec(ctx, logSettings)
-	return &logReader{conn}, unavailable("set the reader of the log up", err)
+	return &logReader{conn: conn}, unavailable("set the reader of the log up", err)
+}
+
+// fields is how many columns are read.
+func (l *logReader) fields() int {
+	if l.audit {
+		return auditFields
+	}
+	return eventFields
 }
 
 func (l *logReader) head(ctx context.Context) (head int64, err error) {
@@ -59,18 +76,35 @@ func (l *logReader) head(ctx context.Context) (head int64, err error) {
 func (l *logReader) each(
 	ctx context.Context, after, until int64, fold func([]eventstore.PageEvent) error, beat func() error,
 ) error {
+	return l.eachBatch(ctx, after, until, func(b *logBatch) error { return fold(b.events) }, beat)
+}
+
+// eachBatch is like each for whoever also wants to know what an audit has found.
+func (l *logReader) eachBatch(
+	ctx context.Context, after, until int64, fold func(*logBatch) error, beat func() error,
+) error {
+	return runPipeline(ctx, l.fields(), fold, beat, func(ctx context.Context, p *logPipeline) error {
+		return p.read(ctx, l, after, until)
+	})
+}
+
+// runPipeline decodes what read writes and calls fold with it, in order. The tuples
+// have so many fields.
+func runPipeline(
+	ctx context.Context, fields int, fold func(*logBatch) error, beat func() error, read func(context.Context, *logPipeline) error,
+) error {
 	group, ctx := errgroup.WithContext(ctx)
 	decoders := min(runtime.GOMAXPROCS(0), maxDecoders)
 	// As many batches as all stages can be busy with at once.
 	n := 2*decoders + 3
 	p := &logPipeline{free: make(chan *logBatch, n), raw: make(chan *logBatch, n), ordered: make(chan *logBatch, n)}
 	for range n {
-		p.free <- &logBatch{ready: make(chan error, 1)}
+		p.free <- &logBatch{ready: make(chan error, 1), fields: fields}
 	}
 	group.Go(func() error {
 		defer close(p.raw)
 		defer close(p.ordered)
-		return p.read(ctx, l.conn, after, until)
+		return read(ctx, p)
 	})
 	for range decoders {
 		group.Go(func() error {
@@ -90,13 +124,14 @@ type logPipeline struct {
 	free, raw, ordered chan *logBatch
 }
 
-func (p *logPipeline) read(ctx context.Context, conn *pgx.Conn, after, until int64) error {
+func (p *logPipeline) read(ctx context.Context, log *logReader, after, until int64) error {
+	columns := strings.Join([]string{"position", "nft_id", "event", "event_type", "created_at", "id"}[:log.fields()], ", ")
 	for after < until {
 		to := min(after+rangeEvents, until)
-		writer := &tupleWriter{ctx: ctx, pipeline: p, header: copyHeader}
-		_, err := conn.PgConn().CopyTo(ctx, writer, fmt.Sprintf(`
-			COPY (SELECT position, nft_id, event FROM reputation_events WHERE position > %d AND position <= %d ORDER BY position)
-			TO STDOUT (FORMAT binary)`, after, to))
+		writer := newTupleWriter(ctx, p, log.fields())
+		_, err := log.conn.PgConn().CopyTo(ctx, writer, fmt.Sprintf(`
+			COPY (SELECT %s FROM reputation_events WHERE position > %d AND position <= %d ORDER BY position)
+			TO STDOUT (FORMAT binary)`, columns, after, to))
 		if err == nil {
 			err = writer.finish()
 		}
@@ -108,7 +143,7 @@ func (p *logPipeline) read(ctx context.Context, conn *pgx.Conn, after, until int
 	return nil
 }
 
-func (p *logPipeline) fold(fold func([]eventstore.PageEvent) error, beat func() error) error {
+func (p *logPipeline) fold(fold func(*logBatch) error, beat func() error) error {
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
 	for {
@@ -119,7 +154,7 @@ func (p *logPipeline) fold(fold func([]eventstore.PageEvent) error, beat func() 
 			}
 			err := <-batch.ready
 			if err == nil {
-				err = fold(batch.events)
+				err = fold(batch)
 			}
 			if err != nil {
 				return err
@@ -138,12 +173,17 @@ type logBatch struct {
 	tuples []byte // whole ones of a binary COPY
 	events []eventstore.PageEvent
 	ready  chan error // has a value when events are decoded
+
+	fields int                 // of a tuple
+	hashes [][sha256.Size]byte // of the events, when they are audited
+	found  []Difference        // by the audit, in order
 }
 
 const (
 	copyHeader   = 19 // bytes before the first tuple of a binary COPY
-	tupleFields  = 3
-	jsonbVersion = 1 // the byte before the text of a jsonb
+	jsonbVersion = 1  // the byte before the text of a jsonb
+	eventFields  = 3  // columns that are read
+	auditFields  = 6  // columns that are read to be audited
 )
 
 var errCopyFormat = errors.New("unexpected data of COPY")
@@ -154,9 +194,14 @@ type tupleWriter struct {
 	ctx      context.Context
 	pipeline *logPipeline
 	header   int // bytes of the header that are still to come
+	fields   int // of a tuple
 	batch    *logBatch
 	whole    int // bytes of the batch that are whole tuples
 	count    int
+}
+
+func newTupleWriter(ctx context.Context, p *logPipeline, fields int) *tupleWriter {
+	return &tupleWriter{ctx: ctx, pipeline: p, header: copyHeader, fields: fields}
 }
 
 // Write implements [io.Writer].
@@ -173,7 +218,7 @@ func (w *tupleWriter) Write(piece []byte) (int, error) {
 	}
 	w.batch.tuples = append(w.batch.tuples, piece[skip:]...)
 	for {
-		length, err := tupleLength(w.batch.tuples[w.whole:])
+		length, err := tupleLength(w.batch.tuples[w.whole:], w.fields)
 		if err != nil {
 			return 0, err
 		}
@@ -232,27 +277,24 @@ func (w *tupleWriter) finish() error {
 
 // tupleLength is the length of the first tuple, and 0 when it is not all there or
 // the end of the tuples.
-func tupleLength(b []byte) (int, error) {
+func tupleLength(b []byte, fields int) (int, error) {
 	if len(b) < 2 {
 		return 0, nil
 	}
-	switch int16(binary.BigEndian.Uint16(b)) {
+	switch found := int16(binary.BigEndian.Uint16(b)); int(found) {
 	case -1:
 		return 0, nil
-	case tupleFields:
+	case fields:
 	default:
-		return 0, fmt.Errorf("%w: a tuple of %d fields", errCopyFormat, binary.BigEndian.Uint16(b))
+		return 0, fmt.Errorf("%w: a tuple of %d fields", errCopyFormat, found)
 	}
 	at := 2
-	for range tupleFields {
+	for range fields {
 		if len(b) < at+4 {
 			return 0, nil
 		}
 		length := int32(binary.BigEndian.Uint32(b[at:]))
-		if length < 0 {
-			return 0, fmt.Errorf("%w: a field is null", errCopyFormat)
-		}
-		at += 4 + int(length)
+		at += 4 + max(0, int(length)) // -1 is the length of null
 	}
 	if len(b) < at {
 		return 0, nil
@@ -261,36 +303,59 @@ func tupleLength(b []byte) (int, error) {
 }
 
 func (b *logBatch) decode() error {
-	b.events = b.events[:0]
+	b.events, b.hashes, b.found = b.events[:0], b.hashes[:0], b.found[:0]
 	for rest := b.tuples; len(rest) > 0; {
-		length, err := tupleLength(rest)
+		length, err := tupleLength(rest, b.fields)
 		if err != nil || length == 0 {
 			return errors.Join(errCopyFormat, err)
 		}
 		b.events = append(b.events, eventstore.PageEvent{})
-		if err := decodeTuple(rest[2:length], &b.events[len(b.events)-1]); err != nil {
+		e, t := &b.events[len(b.events)-1], tuple{rest: rest[2:length]}
+		if err := t.event(e); err != nil {
 			return err
+		}
+		if b.fields == auditFields {
+			b.examine(&t, e)
 		}
 		rest = rest[length:]
 	}
 	return nil
 }
 
-// decodeTuple decodes the fields of a whole tuple: position, nft_id and event. The
-// strings of the event are parts of one copy of the last two.
-func decodeTuple(fields []byte, e *eventstore.PageEvent) error {
-	const position = 4 + 8
-	if len(fields) < position+4 || binary.BigEndian.Uint32(fields) != 8 {
+// tuple is a whole tuple that is being read.
+type tuple struct {
+	rest []byte
+	text string // of the event
+}
+
+// field is the next field, and nil for null.
+func (t *tuple) field() []byte {
+	length := int32(binary.BigEndian.Uint32(t.rest))
+	t.rest = t.rest[4:]
+	if length < 0 {
+		return nil
+	}
+	field := t.rest[:length]
+	t.rest = t.rest[length:]
+	return field
+}
+
+// event reads position, nft_id and event. The strings of the event are parts of one
+// copy of its text.
+func (t *tuple) event(e *eventstore.PageEvent) error {
+	position := t.field()
+	if len(position) != 8 {
 		return fmt.Errorf("%w: a position that is no bigint", errCopyFormat)
 	}
-	e.Position = int64(binary.BigEndian.Uint64(fields[4:]))
-	nft := int(binary.BigEndian.Uint32(fields[position:]))
-	text := string(fields[position+4:])
-	event := text[nft+4:]
-	if event == "" || event[0] != jsonbVersion {
+	e.Position = int64(binary.BigEndian.Uint64(position))
+	both := t.rest
+	nft, event := len(t.field()), t.field()
+	if len(event) == 0 || event[0] != jsonbVersion {
 		return fmt.Errorf("%w: an event that is no jsonb", errCopyFormat)
 	}
-	e.NFT = text[:nft]
-	e.Event, e.Err = reputation.DecodeText(event[1:])
+	const length = 4
+	copied := string(both[length : length+nft+length+len(event)])
+	e.NFT, t.text = copied[:nft], copied[nft+length+len("\x01"):]
+	e.Event, e.Err = reputation.DecodeText(t.text)
 	return nil
 }

@@ -3,6 +3,7 @@ package projections
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strings"
 
 	"dixie/reputation"
@@ -54,31 +55,175 @@ func (n *names) share(s string) string {
 	return strings.Clone(s)
 }
 
-// packer writes what [unpacker] reads.
-type packer struct {
-	names *names
-	buf   []byte
-	texts int // bytes of the compact timestamps when they are spelled out
+// sections are a packed agent: the length and the bytes of each. An event touches
+// few of them, and the others are copied as they are.
+type sections [sectionCount][]byte
+
+const (
+	sectionPlain = iota // the fields that every event may change
+	sectionTransitions
+	sectionModelCohorts
+	sectionCredentials
+	sectionDimensions
+	sectionEvaluators
+	sectionTasks
+	sectionCount
+
+	allParts = reputation.PartModelCohorts | reputation.PartCredentials | reputation.PartDimensions |
+		reputation.PartEvaluators | reputation.PartTasks
+)
+
+// partIn is the part of an agent that a section holds.
+var partIn = [sectionCount]reputation.Parts{
+	sectionModelCohorts: reputation.PartModelCohorts,
+	sectionCredentials:  reputation.PartCredentials,
+	sectionDimensions:   reputation.PartDimensions,
+	sectionEvaluators:   reputation.PartEvaluators,
+	sectionTasks:        reputation.PartTasks,
 }
 
-func (p *packer) integer(n int64)   { p.buf = binary.AppendVarint(p.buf, n) }
-func (p *packer) length(n int)      { p.buf = binary.AppendUvarint(p.buf, uint64(n)) }
+// split finds the sections of a packed agent.
+func split(packed []byte) (s sections) {
+	for i := range s {
+		length, n := binary.Uvarint(packed)
+		s[i], packed = packed[n:n+int(length)], packed[n+int(length):]
+	}
+	return s
+}
+
+// packer packs agents. It is not safe for concurrent use.
+type packer struct {
+	names   *names
+	packed  []byte
+	section []byte // that is being written
+}
+
+// pack is an agent without its NFT.
+func (p *packer) pack(a *reputation.Agent) []byte {
+	return slices.Clone(p.join(&sections{}, allParts, a))
+}
+
+// repack is a packed agent that is now another in its plain fields, has further
+// transitions, and is another in some of its parts. What a has of other parts is of
+// no interest. The bytes of the packed agent are used again.
+func (p *packer) repack(packed []byte, changed reputation.Parts, a *reputation.Agent) []byte {
+	old := split(packed)
+	joined := p.join(&old, changed, a)
+	if len(joined) <= cap(packed) {
+		return append(packed[:0], joined...)
+	}
+	return slices.Clone(joined)
+}
+
+// join writes sections anew that have changed, and copies the others.
+func (p *packer) join(old *sections, changed reputation.Parts, a *reputation.Agent) []byte {
+	p.packed = p.packed[:0]
+	for i := range sectionCount {
+		section := old[i]
+		if part := partIn[i]; part == 0 || part&changed != 0 {
+			p.section = p.section[:0]
+			if i == sectionTransitions {
+				p.section = append(p.section, old[i]...)
+			}
+			p.write(i, a)
+			section = p.section
+		}
+		p.packed = binary.AppendUvarint(p.packed, uint64(len(section)))
+		p.packed = append(p.packed, section...)
+	}
+	return p.packed
+}
+
+func (p *packer) write(section int, a *reputation.Agent) {
+	switch section {
+	case sectionPlain:
+		p.plain(a)
+	case sectionTransitions:
+		p.transitions(a.Aggregate.Transitions)
+	case sectionModelCohorts:
+		p.modelCohorts(a.Aggregate.ModelCohorts)
+	case sectionCredentials:
+		for id, c := range a.Credentials {
+			p.text(id)
+			p.name(string(c.Action))
+			p.time(c.At)
+		}
+	case sectionDimensions:
+		for name, r := range a.Dimensions {
+			p.name(name)
+			p.integer(r.Count)
+			p.number(r.Score)
+		}
+	case sectionEvaluators:
+		for _, evaluator := range a.Evaluators {
+			p.name(evaluator)
+		}
+	case sectionTasks:
+		for task, s := range a.Tasks {
+			p.name(string(task))
+			p.integer(s.Completed)
+			p.integer(s.Succeeded)
+			p.integer(s.Timed)
+			p.integer(s.TotalDurationMS)
+		}
+	}
+}
+
+func (p *packer) plain(a *reputation.Agent) {
+	g := &a.Aggregate
+	p.number(g.BlendedScore)
+	p.name(g.CollectionID)
+	p.number(g.CollectionScore)
+	p.name(g.ContractVersion)
+	p.integer(g.ContributorCount)
+	p.time(g.CreatedAt)
+	p.time(g.LastUpdated)
+	p.integer(g.MinSampleCount)
+	p.score(g.PersonalScore)
+	p.name(g.PoolID)
+	p.integer(g.PseudoCount)
+	p.integer(g.SampleCount)
+	p.name(string(g.State))
+	p.time(a.LastEventAt)
+}
+
+func (p *packer) transitions(transitions []reputation.Transition) {
+	for i := range transitions {
+		t := &transitions[i]
+		p.time(t.At)
+		p.name(string(t.From))
+		p.name(string(t.To))
+		p.name(t.Trigger)
+	}
+}
+
+func (p *packer) modelCohorts(cohorts []reputation.ModelCohort) {
+	for i := range cohorts {
+		c := &cohorts[i]
+		p.time(c.LastUpdated)
+		p.name(c.ModelID)
+		p.score(c.PersonalScore)
+		p.integer(c.SampleCount)
+	}
+}
+
+func (p *packer) integer(n int64)   { p.section = binary.AppendVarint(p.section, n) }
 func (p *packer) number(f float64)  { p.fixed(math.Float64bits(f)) }
-func (p *packer) fixed(bits uint64) { p.buf = binary.LittleEndian.AppendUint64(p.buf, bits) }
+func (p *packer) fixed(bits uint64) { p.section = binary.LittleEndian.AppendUint64(p.section, bits) }
 
 func (p *packer) text(s string) {
-	p.length(len(s))
-	p.buf = append(p.buf, s...)
+	p.section = binary.AppendUvarint(p.section, uint64(len(s)))
+	p.section = append(p.section, s...)
 }
 
 func (p *packer) name(s string) {
 	number, ok := p.names.number(s)
 	if ok {
-		p.buf = binary.AppendUvarint(p.buf, number<<1|1)
+		p.section = binary.AppendUvarint(p.section, number<<1|1)
 		return
 	}
-	p.buf = binary.AppendUvarint(p.buf, uint64(len(s))<<1)
-	p.buf = append(p.buf, s...)
+	p.section = binary.AppendUvarint(p.section, uint64(len(s))<<1)
+	p.section = append(p.section, s...)
 }
 
 // score keeps nil apart from every number in its bits: scores are not negative.
@@ -92,7 +237,6 @@ func (p *packer) score(f *float64) {
 
 func (p *packer) time(t reputation.Timestamp) {
 	if form, ok := t.Compact(); ok {
-		p.texts += len(t.String())
 		p.fixed(form)
 		return
 	}
@@ -100,120 +244,124 @@ func (p *packer) time(t reputation.Timestamp) {
 	p.text(t.String())
 }
 
-// pack is an agent without its NFT.
-func (p *packer) pack(a *reputation.Agent) string {
-	p.buf, p.texts = append(p.buf[:0], 0, 0, 0, 0), 0 // room for the length of the texts
-	p.aggregate(&a.Aggregate)
-	p.length(len(a.Credentials))
-	for id, c := range a.Credentials {
-		p.text(id)
-		p.name(string(c.Action))
-		p.time(c.At)
-	}
-	p.length(len(a.Dimensions))
-	for name, r := range a.Dimensions {
-		p.name(name)
-		p.integer(r.Count)
-		p.number(r.Score)
-	}
-	p.length(len(a.Evaluators))
-	for _, evaluator := range a.Evaluators {
-		p.name(evaluator)
-	}
-	p.time(a.LastEventAt)
-	p.length(len(a.Tasks))
-	for task, s := range a.Tasks {
-		p.name(string(task))
-		p.integer(s.Completed)
-		p.integer(s.Succeeded)
-		p.integer(s.Timed)
-		p.integer(s.TotalDurationMS)
-	}
-	binary.LittleEndian.PutUint32(p.buf, uint32(p.texts))
-	return string(p.buf)
-}
-
-func (p *packer) aggregate(g *reputation.Aggregate) {
-	p.number(g.BlendedScore)
-	p.name(g.CollectionID)
-	p.number(g.CollectionScore)
-	p.name(g.ContractVersion)
-	p.integer(g.ContributorCount)
-	p.time(g.CreatedAt)
-	p.time(g.LastUpdated)
-	p.integer(g.MinSampleCount)
-	p.length(len(g.ModelCohorts))
-	for i := range g.ModelCohorts {
-		c := &g.ModelCohorts[i]
-		p.time(c.LastUpdated)
-		p.name(c.ModelID)
-		p.score(c.PersonalScore)
-		p.integer(c.SampleCount)
-	}
-	p.score(g.PersonalScore)
-	p.name(g.PoolID)
-	p.integer(g.PseudoCount)
-	p.integer(g.SampleCount)
-	p.name(string(g.State))
-	p.length(len(g.Transitions))
-	for i := range g.Transitions {
-		t := &g.Transitions[i]
-		p.time(t.At)
-		p.name(string(t.From))
-		p.name(string(t.To))
-		p.name(t.Trigger)
+// unpack reads an agent into one whose maps and slices it uses again.
+func unpack(names *names, packed []byte, nft string, a *reputation.Agent) {
+	all := split(packed)
+	unpackParts(names, &all, allParts, nft, a)
+	u := unpacker{names, all[sectionTransitions]}
+	for u.more() {
+		a.Aggregate.Transitions = append(a.Aggregate.Transitions, reputation.Transition{
+			At: u.time(), From: reputation.State(u.name()), To: reputation.State(u.name()), Trigger: u.name(),
+		})
 	}
 }
 
-// unpacker reads what [packer] has written. Strings are parts of the packed text,
-// of the names, or of one text for all timestamps.
+// unpackParts reads the plain fields of an agent and some of its parts. Others, and
+// the transitions, are left empty.
+func unpackParts(names *names, s *sections, parts reputation.Parts, nft string, a *reputation.Agent) {
+	blank(a)
+	(&unpacker{names, s[sectionPlain]}).plain(a)
+	a.Aggregate.PersonalityID = nft
+	for i, part := range partIn {
+		if part&parts != 0 && len(s[i]) > 0 {
+			(&unpacker{names, s[i]}).part(part, a)
+		}
+	}
+}
+
+// unpacker reads what [packer] has written in a section.
 type unpacker struct {
 	names *names
-	rest  string
-	texts strings.Builder
+	rest  []byte
 }
 
-func (u *unpacker) take(n int) string {
+func (u *unpacker) plain(a *reputation.Agent) {
+	g := &a.Aggregate
+	g.BlendedScore = u.number()
+	g.CollectionID = u.name()
+	g.CollectionScore = u.number()
+	g.ContractVersion = u.name()
+	g.ContributorCount = u.integer()
+	g.CreatedAt = u.time()
+	g.LastUpdated = u.time()
+	g.MinSampleCount = u.integer()
+	g.PersonalScore = u.score()
+	g.PoolID = u.name()
+	g.PseudoCount = u.integer()
+	g.SampleCount = u.integer()
+	g.State = reputation.State(u.name())
+	a.LastEventAt = u.time()
+}
+
+func (u *unpacker) part(part reputation.Parts, a *reputation.Agent) {
+	switch part {
+	case reputation.PartModelCohorts:
+		u.modelCohorts(&a.Aggregate)
+	case reputation.PartCredentials:
+		made(&a.Credentials)
+		for u.more() {
+			id := u.text()
+			a.Credentials[id] = reputation.Credential{Action: reputation.CredentialAction(u.name()), At: u.time()}
+		}
+	case reputation.PartDimensions:
+		made(&a.Dimensions)
+		for u.more() {
+			name := u.name()
+			a.Dimensions[name] = reputation.Running{Count: u.integer(), Score: u.number()}
+		}
+	case reputation.PartEvaluators:
+		for u.more() {
+			a.Evaluators = append(a.Evaluators, u.name())
+		}
+	case reputation.PartTasks:
+		made(&a.Tasks)
+		for u.more() {
+			task := reputation.TaskType(u.name())
+			a.Tasks[task] = reputation.TaskStats{
+				Completed: u.integer(), Succeeded: u.integer(), Timed: u.integer(), TotalDurationMS: u.integer(),
+			}
+		}
+	}
+}
+
+func (u *unpacker) modelCohorts(g *reputation.Aggregate) {
+	for u.more() {
+		g.ModelCohorts = append(g.ModelCohorts, reputation.ModelCohort{
+			LastUpdated: u.time(), ModelID: u.name(), PersonalScore: u.score(), SampleCount: u.integer(),
+		})
+	}
+}
+
+func (u *unpacker) more() bool { return len(u.rest) > 0 }
+
+func (u *unpacker) take(n int) []byte {
 	taken := u.rest[:n]
 	u.rest = u.rest[n:]
 	return taken
 }
 
-func (u *unpacker) unsigned() (n uint64) {
-	for shift := 0; ; shift += 7 {
-		b := u.rest[0]
-		u.rest = u.rest[1:]
-		n |= uint64(b&0x7f) << shift
-		if b < 0x80 {
-			return n
-		}
-	}
+func (u *unpacker) unsigned() uint64 {
+	v, n := binary.Uvarint(u.rest)
+	u.rest = u.rest[n:]
+	return v
 }
 
 func (u *unpacker) integer() int64 {
-	n := u.unsigned()
-	return int64(n>>1) ^ -int64(n&1)
+	v, n := binary.Varint(u.rest)
+	u.rest = u.rest[n:]
+	return v
 }
 
-func (u *unpacker) length() int { return int(u.unsigned()) }
-
-func (u *unpacker) fixed() (bits uint64) {
-	b := u.take(8)
-	for i := range 8 {
-		bits |= uint64(b[i]) << (8 * i)
-	}
-	return bits
-}
-
+func (u *unpacker) fixed() uint64   { return binary.LittleEndian.Uint64(u.take(8)) }
 func (u *unpacker) number() float64 { return math.Float64frombits(u.fixed()) }
-func (u *unpacker) text() string    { return u.take(u.length()) }
+func (u *unpacker) text() string    { return string(u.take(int(u.unsigned()))) }
 
 func (u *unpacker) name() string {
 	n := u.unsigned()
 	if n&1 == 1 {
 		return u.names.all[n>>1]
 	}
-	return u.take(int(n >> 1))
+	return string(u.take(int(n >> 1)))
 }
 
 func (u *unpacker) score() *float64 {
@@ -228,57 +376,30 @@ func (u *unpacker) score() *float64 {
 func (u *unpacker) time() reputation.Timestamp {
 	form := u.fixed()
 	if form != rareTime {
-		return reputation.ExpandTimestamp(form, &u.texts)
+		return reputation.ExpandTimestamp(form)
 	}
 	t, _ := reputation.ParseTimestamp(u.text()) // it was one, or there was none
 	return t
-}
-
-// unpack reads an agent into one whose maps and slices it uses again.
-func unpack(names *names, packed, nft string, a *reputation.Agent) {
-	u := &unpacker{names: names, rest: packed}
-	size := u.take(4)
-	u.texts.Grow(int(size[0]) | int(size[1])<<8 | int(size[2])<<16 | int(size[3])<<24)
-	u.aggregate(&a.Aggregate)
-	a.Aggregate.PersonalityID = nft
-	n := u.length()
-	a.Credentials = emptied(a.Credentials, n)
-	for range n {
-		id := u.text()
-		a.Credentials[id] = reputation.Credential{Action: reputation.CredentialAction(u.name()), At: u.time()}
-	}
-	n = u.length()
-	a.Dimensions = emptied(a.Dimensions, n)
-	for range n {
-		name := u.name()
-		a.Dimensions[name] = reputation.Running{Count: u.integer(), Score: u.number()}
-	}
-	a.Evaluators = cut(a.Evaluators)
-	for range u.length() {
-		a.Evaluators = append(a.Evaluators, u.name())
-	}
-	a.LastEventAt = u.time()
-	n = u.length()
-	a.Tasks = emptied(a.Tasks, n)
-	for range n {
-		task := reputation.TaskType(u.name())
-		a.Tasks[task] = reputation.TaskStats{
-			Completed: u.integer(), Succeeded: u.integer(), Timed: u.integer(), TotalDurationMS: u.integer(),
-		}
-	}
 }
 
 // maxReused is how large a map or slice may have been to be used again: clearing
 // what a giant agent left takes longer than making a new one.
 const maxReused = 64
 
-// emptied is a map without entries, to take n of them.
-func emptied[M ~map[K]V, K comparable, V any](m M, n int) M {
-	if len(m) > maxReused {
-		m = nil
+// blank makes a an agent that has seen nothing, and keeps its maps and slices.
+func blank(a *reputation.Agent) {
+	*a = reputation.Agent{
+		Aggregate: reputation.Aggregate{
+			ModelCohorts: cut(a.Aggregate.ModelCohorts), Transitions: cut(a.Aggregate.Transitions),
+		},
+		Credentials: emptied(a.Credentials), Dimensions: emptied(a.Dimensions),
+		Evaluators: cut(a.Evaluators), Tasks: emptied(a.Tasks),
 	}
-	if m == nil && n > 0 {
-		return make(M, n)
+}
+
+func emptied[M ~map[K]V, K comparable, V any](m M) M {
+	if len(m) > maxReused {
+		return nil
 	}
 	clear(m)
 	return m
@@ -291,30 +412,8 @@ func cut[S ~[]E, E any](s S) S {
 	return s[:0]
 }
 
-func (u *unpacker) aggregate(g *reputation.Aggregate) {
-	g.BlendedScore = u.number()
-	g.CollectionID = u.name()
-	g.CollectionScore = u.number()
-	g.ContractVersion = u.name()
-	g.ContributorCount = u.integer()
-	g.CreatedAt = u.time()
-	g.LastUpdated = u.time()
-	g.MinSampleCount = u.integer()
-	g.ModelCohorts = cut(g.ModelCohorts)
-	for range u.length() {
-		g.ModelCohorts = append(g.ModelCohorts, reputation.ModelCohort{
-			LastUpdated: u.time(), ModelID: u.name(), PersonalScore: u.score(), SampleCount: u.integer(),
-		})
-	}
-	g.PersonalScore = u.score()
-	g.PoolID = u.name()
-	g.PseudoCount = u.integer()
-	g.SampleCount = u.integer()
-	g.State = reputation.State(u.name())
-	g.Transitions = cut(g.Transitions)
-	for range u.length() {
-		g.Transitions = append(g.Transitions, reputation.Transition{
-			At: u.time(), From: reputation.State(u.name()), To: reputation.State(u.name()), Trigger: u.name(),
-		})
+func made[M ~map[K]V, K comparable, V any](m *M) {
+	if *m == nil {
+		*m = M{}
 	}
 }

@@ -28,8 +28,9 @@ type shadow interface {
 	// load or a save was committed.
 	save(ctx context.Context, tx pgx.Tx, beside func(live string) string) error
 	saved(position int64)
-	// nfts is how many NFTs have rows.
+	// nfts is how many NFTs have rows, and ids are these, in no order.
 	nfts() int64
+	ids() []string
 	// setAside are the events that were set aside.
 	setAside() *aside
 }
@@ -108,7 +109,8 @@ func (a *aside) save(ctx context.Context, conn *pgx.Conn, schema string) error {
 
 func (a *aside) drop() { a.pending = slices.Delete(a.pending, 0, len(a.pending)) }
 
-// merge makes the live failures those that were collected. Rows that stay as they
+// merge makes the live failures those that were collected, and drops the table of
+// these. Rows that stay as they
 // are are not written, so that a log with many costs no more than one with few.
 func (a *aside) merge(ctx context.Context, tx pgx.Tx, schema string) error {
 	table := a.collecting(schema).Sanitize()
@@ -122,6 +124,9 @@ func (a *aside) merge(ctx context.Context, tx pgx.Tx, schema string) error {
 			INSERT INTO projection_failures (projection, position, nft_id, reason, detail)
 			SELECT projection, position, nft_id, reason, detail FROM `+table+` AS s
 			 WHERE NOT EXISTS (SELECT FROM projection_failures AS f WHERE f.projection = $1 AND f.position = s.position)`, a.projection)
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, `DROP TABLE `+table)
 	}
 	return unavailable("merge failures", err)
 }

@@ -42,8 +42,8 @@ func findPair(ctx context.Context, conn *pgx.Conn, name string) (pair, error) {
 
 // check refuses a table to which something is attached that would not come along.
 // Everything is refused that is not known to.
-func (p pair) check(ctx context.Context, conn *pgx.Conn) error {
-	obstacles, err := texts(ctx, conn, `
+func (p pair) check(ctx context.Context, q querier) error {
+	obstacles, err := texts(ctx, q, `
 		WITH live AS (SELECT c.*, t.typarray FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype WHERE c.oid = $1::text::regclass)
 		SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid)
 		  FROM live, pg_depend AS d
@@ -58,6 +58,39 @@ func (p pair) check(ctx context.Context, conn *pgx.Conn) error {
 		UNION ALL SELECT 'it inherits from ' || inhparent::regclass FROM live JOIN pg_inherits ON inhrelid = oid`, p.live())
 	if err != nil {
 		return unavailable("look for what depends on "+p.name, err)
+	}
+	if len(obstacles) > 0 {
+		return &ObstacleError{Table: p.name, Obstacles: obstacles}
+	}
+	return nil
+}
+
+// ownColumns are those that a rebuild writes, or that tell when a row was written.
+var ownColumns = []string{
+	"nft_id", "state", "aggregate", "folded", "position", "created_at", "updated_at",
+	"model_id", "task_type", "cohort", "score", "samples", "observed_at",
+	"collection_id", "sum", "squares", "scores", "members",
+}
+
+// checkValues refuses a table in which others keep values of their own, in columns
+// that they have added: in new rows these have their defaults.
+func (p pair) checkValues(ctx context.Context, conn *pgx.Conn) error {
+	columns, err := texts(ctx, conn, `
+		SELECT format('SELECT %L WHERE EXISTS (SELECT FROM %s WHERE (%I)::text IS DISTINCT FROM (%s)::text)',
+		              'values in the column ' || attname, $1::text, attname, coalesce(pg_get_expr(adbin, adrelid), 'NULL'))
+		  FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+		 WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity = ''
+		   AND attname <> ALL ($2)`, p.live(), ownColumns)
+	if err != nil {
+		return err
+	}
+	var obstacles []string
+	for _, sql := range columns {
+		found, err := texts(ctx, conn, sql)
+		if err != nil {
+			return err
+		}
+		obstacles = append(obstacles, found...)
 	}
 	if len(obstacles) > 0 {
 		return &ObstacleError{Table: p.name, Obstacles: obstacles}
@@ -118,18 +151,26 @@ func (p pair) finish(ctx context.Context, tx pgx.Tx) error {
 	return runAll(ctx, tx, append(statements, "ANALYZE "+p.shadow()))
 }
 
-// swapped are the statements that put the shadow in the place of the live table,
-// which the transaction has locked. It fails with [errDrifted] when the live table
-// is no longer what the shadow was made after.
+// swapped are the statements that put the shadow in the place of the live table. It
+// fails with [errDrifted] when the live table is no longer what the shadow was made
+// after.
 func (p pair) swapped(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	missing, err := p.missing(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
-	if len(missing) > 0 {
+	same, err := p.sameColumns(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 || !same {
 		return nil, errDrifted
 	}
 	attached, err := p.attached(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	surplus, err := p.surplus(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
@@ -144,11 +185,24 @@ func (p pair) swapped(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		"DROP TABLE " + p.live(),
 		"ALTER TABLE " + p.shadow() + " RENAME TO " + pgx.Identifier{p.name}.Sanitize(),
 	}
-	return slices.Concat(statements, renames, attached), nil
+	return slices.Concat(surplus, statements, renames, attached), nil
+}
+
+// surplus are the statements that drop what the shadow has of indexes and
+// constraints that the live table has lost.
+func (p pair) surplus(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	return texts(ctx, tx, `
+		WITH m AS (`+mirrored+`)
+		SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', $2::text, conname) FROM pg_constraint
+		 WHERE conrelid = $2::text::regclass AND starts_with(conname, 'rebuild_') AND conname NOT IN (SELECT beside FROM m)
+		UNION ALL
+		SELECT format('DROP INDEX %I.%I', $3::text, relname) FROM pg_index AS i JOIN pg_class ON oid = indexrelid
+		 WHERE indrelid = $2::text::regclass AND starts_with(relname, 'rebuild_') AND relname NOT IN (SELECT beside FROM m)
+		   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)`, p.live(), p.shadow(), p.schema)
 }
 
 // attached are the statements that give the table again what is not part of its
-// definition: privileges and triggers.
+// definition: privileges, triggers and its comment.
 func (p pair) attached(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return texts(ctx, tx, `
 		WITH acl AS (
@@ -166,6 +220,9 @@ func (p pair) attached(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		              CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END)
 		  FROM acl JOIN role AS r ON r.oid = acl.grantee WHERE acl.oid = $1::text::regclass
 		UNION ALL
+		SELECT format('COMMENT ON TABLE %s IS %L', $1::text, obj_description($1::text::regclass, 'pg_class'))
+		 WHERE obj_description($1::text::regclass, 'pg_class') IS NOT NULL
+		UNION ALL
 		SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = $1::text::regclass AND NOT tgisinternal
 		UNION ALL
 		SELECT format('ALTER TABLE %s %s TRIGGER %I', $1::text,
@@ -173,31 +230,76 @@ func (p pair) attached(ctx context.Context, tx pgx.Tx) ([]string, error) {
 		  FROM pg_trigger WHERE tgrelid = $1::text::regclass AND NOT tgisinternal AND tgenabled <> 'O'`, p.live(), p.shadow())
 }
 
-// sameColumns says whether shadow and live table still have the same columns.
+// fingerprint tells whether anything was done to tables or attached to them: it is
+// of all rows of the catalog from which a swap is planned.
+func fingerprint(ctx context.Context, q querier, pairs []pair) (string, error) {
+	var tables []string
+	for _, p := range pairs {
+		tables = append(tables, p.live())
+	}
+	found, err := texts(ctx, q, `
+		WITH live AS (
+			SELECT c.oid, c.reltype, t.typarray FROM unnest($1::text[]) AS name
+			  JOIN pg_class AS c ON c.oid = name::regclass JOIN pg_type AS t ON t.oid = c.reltype
+		), parts AS (
+			SELECT indexrelid AS oid FROM pg_index WHERE indrelid IN (SELECT oid FROM live) UNION ALL SELECT oid FROM live
+		)
+		SELECT md5(string_agg(version, ' ' ORDER BY version)) FROM (
+			SELECT 'class' || oid || ':' || xmin AS version FROM pg_class WHERE oid IN (SELECT oid FROM parts)
+			UNION ALL SELECT 'attribute' || attrelid || '.' || attnum || ':' || xmin FROM pg_attribute WHERE attrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'default' || oid || ':' || xmin FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'index' || indexrelid || ':' || xmin FROM pg_index WHERE indrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'constraint' || oid || ':' || xmin FROM pg_constraint WHERE conrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'trigger' || oid || ':' || xmin FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'comment' || objoid || '.' || objsubid || ':' || xmin FROM pg_description
+			           WHERE classoid = 'pg_class'::regclass AND objoid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'inherits' || inhrelid || '.' || inhparent FROM pg_inherits WHERE inhrelid IN (SELECT oid FROM live)
+			UNION ALL SELECT 'depends' || d.classid || '.' || d.objid || '.' || d.refobjid FROM pg_depend AS d, live
+			           WHERE (d.refclassid = 'pg_class'::regclass AND d.refobjid = live.oid OR
+			                  d.refclassid = 'pg_type'::regclass AND d.refobjid IN (live.reltype, live.typarray))
+		) AS versions`, tables)
+	if err != nil {
+		return "", err
+	}
+	return found[0], nil
+}
+
+// sameColumns says whether shadow and live table still have the same columns, with
+// the same defaults and checks.
 func (p pair) sameColumns(ctx context.Context, tx pgx.Tx) (same bool, err error) {
 	const columns = `
 		SELECT array_agg((a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attnotnull, pg_get_expr(d.adbin, d.adrelid))::text ORDER BY a.attnum)
 		  FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		 WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = `
-	err = tx.QueryRow(ctx, `SELECT (`+columns+`$1::text::regclass) = (`+columns+`$2::text::regclass)`, p.live(), p.shadow()).Scan(&same)
+	const checks = `
+		SELECT coalesce(array_agg((conname, replace(pg_get_constraintdef(oid), ' NOT VALID', ''))::text ORDER BY conname), '{}')
+		  FROM pg_constraint WHERE contype = 'c' AND conrelid = `
+	err = tx.QueryRow(ctx, `SELECT
+		(`+columns+`$1::text::regclass) = (`+columns+`$2::text::regclass) AND
+		(`+checks+`$1::text::regclass) = (`+checks+`$2::text::regclass)`, p.live(), p.shadow()).Scan(&same)
 	return same, unavailable("compare the columns of "+p.name, err)
 }
 
-// holders tells who keeps tables from being locked: the session that does so for
-// longest.
-func holders(ctx context.Context, conn *pgx.Conn, pairs []pair) (who string, err error) {
+// holder tells which session has kept tables from being locked for longest, if it
+// has for some time; empty when none has.
+func holder(ctx context.Context, conn *pgx.Conn, pairs []pair, least time.Duration) (string, error) {
 	var tables []string
 	for _, p := range pairs {
 		tables = append(tables, p.live())
 	}
-	err = conn.QueryRow(ctx, `
-		SELECT format('process %s (%s) since %s', a.pid, nullif(a.application_name, ''), to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+	who, err := texts(ctx, conn, `
+		SELECT format('process %s (%s) since %s', a.pid, coalesce(nullif(a.application_name, ''), a.backend_type),
+		              to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
 		  FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
 		 WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
 		   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 		   AND l.relation IN (SELECT t::regclass FROM unnest($1::text[]) AS t)
-		 ORDER BY a.xact_start LIMIT 1`, tables).Scan(&who)
-	return who, err
+		   AND clock_timestamp() - a.xact_start >= $2
+		 ORDER BY a.xact_start LIMIT 1`, tables, least)
+	if err != nil || len(who) == 0 {
+		return "", err
+	}
+	return who[0], nil
 }
 
 // querier is a connection or a transaction.

@@ -26,7 +26,7 @@ const (
 // that failed nothing is remembered, as nobody knows what was stored.
 type remembered struct {
 	members     members
-	agents      map[string]string // packed, by NFT
+	agents      map[string][]byte // packed, by NFT
 	agentBytes  int
 	collections map[string]reputation.Collection
 	names       *names
@@ -45,7 +45,7 @@ func (r *remembered) forget() {
 	if r.members == nil {
 		r.members = members{}
 	}
-	r.agents, r.agentBytes = map[string]string{}, 0
+	r.agents, r.agentBytes = map[string][]byte{}, 0
 	r.collections = map[string]reputation.Collection{}
 }
 
@@ -87,7 +87,7 @@ func (r *remembered) save(changes agentChanges) {
 
 // add remembers an agent, in the place of others when there is no room. Which ones
 // is left to chance: a page touches agents in no order that would tell.
-func (r *remembered) add(nft, packed string) {
+func (r *remembered) add(nft string, packed []byte) {
 	if old, ok := r.agents[nft]; ok {
 		r.agentBytes -= len(old)
 	} else {

@@ -1,22 +1,16 @@
 package projections
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
-	"maps"
+	"math/rand/v2"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"dixie/eventstore"
 	"dixie/reputation"
@@ -27,9 +21,14 @@ type VerifyConfig struct {
 	Params      reputation.Params
 	Projections []string // all when empty
 	NFT         string   // only the rows of one NFT
+	// Sample is how many NFTs are compared, which Seed chooses from those that the log
+	// has; 0 compares all. The same log and seed give the same NFTs.
+	Sample int
+	Seed   uint64
 	// Progress is told how many of the log's events have been folded; it may be nil.
 	Progress func(done, head int64)
-	// Differ is called for each difference, in no particular order of tables.
+	// Differ is called for each difference, in no particular order of tables; it may
+	// be nil.
 	Differ func(Difference)
 }
 
@@ -41,7 +40,7 @@ type Difference struct {
 	Field    string // the first that differs; "row" when one side has no row
 	Stored   string // "nothing" when there is no stored row
 	Computed string // "nothing" when the log gives no row
-	Position int64  // of the last event in the computed row, or of the log's row
+	Position int64  // of the last event in the computed row, or of the log's row; 0 when it has none
 }
 
 func (d Difference) String() string {
@@ -56,53 +55,125 @@ type VerifyReport struct {
 	Positions   map[string]int64 // the checkpoints that were verified
 	// Digest is the SHA-256 over all stored rows of the verified projections, in
 	// canonical form and without times of writing: two databases with the same log
-	// share it. It is empty when only one NFT was compared.
+	// share it. It is empty when only some NFTs were compared.
 	Digest string
+	// LogDigest is the SHA-256 over the SHA-256 of each event of the log, in their
+	// order: of its nft_id, its event_type and its canonical form, separated by
+	// newlines. Nothing in a database says what it should be, so it shows by comparison
+	// with another what no row depends on.
+	LogDigest string
 }
 
-// nothing stands for a row that is not there.
+// nothing stands for a row or a value that is not there.
 const nothing = "nothing"
 
 // Verify folds the log beside the stored rows, in one snapshot of the database,
-// and compares. It reads only, and runs beside live traffic. It also audits the
-// log: positions without gaps, times of storing in their order, ids that are
-// those of the events. The error is a [*VersionError] when the rows were folded
-// by another version: they cannot be compared. Memory grows with the number of
-// agents, not of events.
+// and compares. It reads only, and runs beside live traffic; a rebuild waits for its
+// end with the exchange of the tables. It also audits the log: positions without
+// gaps, times of storing in their order, ids and types that are those of the events.
+// The error is a [*VersionError] when the rows were folded by another version: they
+// cannot be compared. Memory grows with the number of agents as that of a rebuild.
 func (p *Postgres) Verify(ctx context.Context, config VerifyConfig) (VerifyReport, error) {
 	if len(config.Projections) == 0 {
 		config.Projections = Names
 	}
-	snapshot, err := p.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	snapshot, err := p.openSnapshot(ctx)
 	if err != nil {
-		return VerifyReport{}, unavailable("open a snapshot", err)
+		return VerifyReport{}, err
 	}
-	defer func() { _ = snapshot.Rollback(context.WithoutCancel(ctx)) }()
+	defer snapshot.close()
 	v := &verification{
-		VerifyConfig: config, tx: snapshot, replay: NewReplay(config.Params),
-		last: map[string]int64{}, lastCohort: map[cohortID]int64{}, aside: map[string]map[int64]reputation.Reason{},
-		digest: sha256.New(), report: VerifyReport{Positions: map[string]int64{}},
+		VerifyConfig: config, snapshot: snapshot, digest: sha256.New(), audit: logAudit{digest: sha256.New()},
+		report: VerifyReport{Positions: map[string]int64{}},
 	}
-	if err := v.run(ctx); err != nil {
-		return v.report, err
+	err = v.run(ctx)
+	return v.report, err
+}
+
+// snapshot is one state of the database that two connections read.
+type snapshot struct {
+	rows *pgx.Conn
+	log  *logReader
+}
+
+// A rebuild's exchange of the tables would show rows from after the snapshot: their
+// locks, which are taken before it, keep it away. The planner is kept to the primary
+// keys, which have the order that is compared in.
+const (
+	snapshotSettings = `
+		SET statement_timeout = 0;
+		SET idle_session_timeout = 0;
+		SET idle_in_transaction_session_timeout = 0`
+	snapshotBegin = `
+		BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+		SET LOCAL enable_sort = off;
+		LOCK TABLE ` + aggregatesTable + `, ` + collectionsTable + `, ` + cohortsTable + `, ` + membersTable + ` IN ACCESS SHARE MODE`
+)
+
+func (p *Postgres) openSnapshot(ctx context.Context) (*snapshot, error) {
+	s := &snapshot{}
+	err := s.open(ctx, p)
+	if err != nil {
+		s.close()
+		return nil, err
 	}
-	if config.NFT == "" {
-		v.report.Digest = hex.EncodeToString(v.digest.Sum(nil))
+	return s, nil
+}
+
+func (s *snapshot) open(ctx context.Context, p *Postgres) error {
+	var conns [2]*pgx.Conn
+	for i := range conns {
+		pooled, err := p.pool.Acquire(ctx)
+		if err != nil {
+			return unavailable("connect", err)
+		}
+		conns[i] = pooled.Hijack() // for its settings must not go back to the pool
+		if i == 0 {
+			s.rows = conns[i]
+		} else {
+			s.log = &logReader{conn: conns[i], audit: true}
+		}
+		if _, err := conns[i].Exec(ctx, snapshotSettings); err != nil {
+			return unavailable("set a snapshot up", err)
+		}
 	}
-	return v.report, nil
+	if _, err := s.rows.Exec(ctx, snapshotBegin); err != nil {
+		return unavailable("open a snapshot", err)
+	}
+	var name string
+	if err := s.rows.QueryRow(ctx, `SELECT pg_export_snapshot()`).Scan(&name); err != nil {
+		return unavailable("export a snapshot", err)
+	}
+	_, err := s.log.conn.Exec(ctx, logSettings+`; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '`+name+`'`)
+	return unavailable("import a snapshot", err)
+}
+
+func (s *snapshot) close() {
+	if s.rows != nil {
+		closeConn(s.rows)
+	}
+	if s.log != nil {
+		closeConn(s.log.conn)
+	}
 }
 
 // verification is one run of [Postgres.Verify].
 type verification struct {
 	VerifyConfig
-	tx     pgx.Tx
-	replay *Replay
-	digest hash.Hash
-	report VerifyReport
+	*snapshot
+	projections []*verified
+	only        []string // the NFTs that are compared; nil for all
+	digest      hash.Hash
+	audit       logAudit
+	report      VerifyReport
+}
 
-	last       map[string]int64                       // position of the last event of each agent
-	lastCohort map[cohortID]int64                     // and of each cohort
-	aside      map[string]map[int64]reputation.Reason // events set aside, by projection
+// verified is a projection that is being verified.
+type verified struct {
+	shadow
+	name       string
+	checkpoint int64
+	failures   failureStream
 }
 
 func (v *verification) run(ctx context.Context) error {
@@ -112,16 +183,21 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.foldLog(ctx); err != nil {
 		return err
 	}
-	for _, name := range v.Projections {
-		if err := v.compare(ctx, name); err != nil {
+	v.choose()
+	for _, p := range v.projections {
+		if err := v.compare(ctx, p); err != nil {
 			return err
 		}
+	}
+	v.report.LogDigest = hex.EncodeToString(v.audit.digest.Sum(nil))
+	if v.only == nil {
+		v.report.Digest = hex.EncodeToString(v.digest.Sum(nil))
 	}
 	return nil
 }
 
 func (v *verification) checkpoints(ctx context.Context) error {
-	rows, err := v.tx.Query(ctx, checkpointsInLog, v.Projections)
+	rows, err := v.rows.Query(ctx, checkpointsInLog, v.Projections)
 	if err != nil {
 		return unavailable("read the checkpoints", err)
 	}
@@ -134,91 +210,92 @@ func (v *verification) checkpoints(ctx context.Context) error {
 		v.report.Positions[c.projection] = c.position
 		refused = append(refused, c.inLog(), c.ofVersion(v.Params.Version()))
 	}
+	for _, name := range v.Projections {
+		v.projections = append(v.projections, &verified{
+			shadow: newShadow(name, v.Params), name: name, checkpoint: v.report.Positions[name],
+			failures: failureStream{projection: name, digest: sha256.New()},
+		})
+	}
 	return errors.Join(refused...)
 }
-
-// auditedEvent is a row of the log with what the audit looks at.
-type auditedEvent struct {
-	eventstore.Recorded
-	id pgtype.UUID
-}
-
-const auditPage = 2000
 
 // foldLog audits the log to its end, and folds each projection up to where it
 // stands.
 func (v *verification) foldLog(ctx context.Context) error {
-	var head int64
-	if err := v.tx.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM reputation_events`).Scan(&head); err != nil {
+	var first, head int64
+	err := v.rows.QueryRow(ctx, `SELECT coalesce(min(position), 1), coalesce(max(position), 0) FROM reputation_events`).Scan(&first, &head)
+	if err != nil {
 		return unavailable("read the log's head", err)
 	}
-	var before auditedEvent
-	for {
-		page, err := v.readPage(ctx, before.Position)
-		if err != nil {
+	err = v.log.eachBatch(ctx, min(first-1, 0), head,
+		func(b *logBatch) error { return v.foldBatch(ctx, b, head) },
+		func() error { return nil })
+	if err != nil {
+		return err
+	}
+	for _, p := range v.projections {
+		if err := v.compareFailures(ctx, p, true); err != nil {
 			return err
 		}
-		if len(page) == 0 {
-			return nil
+	}
+	return nil
+}
+
+func (v *verification) foldBatch(ctx context.Context, b *logBatch, head int64) error {
+	for i := range b.events {
+		v.audit.follow(&b.events[i], v.differ)
+		v.audit.digest.Write(b.hashes[i][:])
+	}
+	for _, d := range b.found {
+		v.differ(d)
+	}
+	for _, p := range v.projections {
+		p.fold(b.events)
+		if err := v.compareFailures(ctx, p, false); err != nil {
+			return err
 		}
-		for i := range page {
-			event, invalid := page[i].Event()
-			v.audit(&before, &page[i])
-			v.foldEvent(&page[i], &event, invalid)
-			before = page[i]
+	}
+	v.report.Events += int64(len(b.events))
+	if v.Progress != nil {
+		v.Progress(v.report.Events, head)
+	}
+	return nil
+}
+
+// fold folds what the projection had folded in the snapshot.
+func (p *verified) fold(events []eventstore.PageEvent) {
+	for i := range events {
+		if events[i].Position <= p.checkpoint {
+			p.shadow.fold(&events[i])
 		}
-		v.report.Events += int64(len(page))
-		if v.Progress != nil {
-			v.Progress(v.report.Events, head)
+	}
+}
+
+// choose decides which NFTs are compared.
+func (v *verification) choose() {
+	switch {
+	case v.NFT != "":
+		v.only = []string{v.NFT}
+	case v.Sample > 0:
+		v.only = []string{}
+		for _, p := range v.projections {
+			v.only = append(v.only, p.ids()...)
 		}
+		slices.Sort(v.only)
+		v.only = slices.Compact(v.only)
+		random := rand.New(rand.NewPCG(v.Seed, v.Seed))
+		random.Shuffle(len(v.only), func(i, j int) { v.only[i], v.only[j] = v.only[j], v.only[i] })
+		v.only = v.only[:min(v.Sample, len(v.only))]
+		slices.Sort(v.only)
 	}
 }
 
-func (v *verification) readPage(ctx context.Context, after int64) ([]auditedEvent, error) {
-	rows, err := v.tx.Query(ctx, `
-		SELECT position, nft_id, event_type, created_at, event, id
-		  FROM reputation_events WHERE position > $1 ORDER BY position LIMIT $2`, after, auditPage)
-	if err != nil {
-		return nil, unavailable("read the log", err)
+func (v *verification) inScope(nft string) bool {
+	if v.only == nil {
+		return true
 	}
-	page, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e auditedEvent, err error) {
-		err = row.Scan(&e.Position, &e.NFT, &e.Type, &e.CreatedAt, &e.JSON, &e.id)
-		return e, err
-	})
-	return page, unavailable("read the log", err)
-}
-
-// audit compares a row of the log with the one before it and with its own
-// content.
-func (v *verification) audit(before, e *auditedEvent) {
-	if e.Position != before.Position+1 {
-		v.inLog(e, "position", fmt.Sprint(e.Position), fmt.Sprint(before.Position+1))
-	}
-	if !e.CreatedAt.After(before.CreatedAt) {
-		v.inLog(e, "created_at", e.CreatedAt.UTC().Format(time.RFC3339Nano), "later than "+before.CreatedAt.UTC().Format(time.RFC3339Nano))
-	}
-	entry, err := reputation.RawEntry(e.NFT, e.Type, e.JSON)
-	if err != nil {
-		v.inLog(e, "event", "an event that has no canonical form", "one that has")
-		return
-	}
-	if entry.HasID != e.id.Valid || entry.ID != e.id.Bytes {
-		v.inLog(e, "id", uuidText(e.id), uuidText(pgtype.UUID{Bytes: entry.ID, Valid: entry.HasID}))
-	}
-}
-
-func uuidText(id pgtype.UUID) string {
-	if !id.Valid {
-		return "null"
-	}
-	return id.String()
-}
-
-func (v *verification) inLog(e *auditedEvent, field, stored, computed string) {
-	v.differ(Difference{
-		Table: "reputation_events", Key: fmt.Sprint(e.Position), Field: field,
-		Stored: stored, Computed: computed, Position: e.Position,
-	})
+	_, found := slices.BinarySearch(v.only, nft)
+	return found
 }
 
 func (v *verification) differ(d Difference) {
@@ -226,262 +303,4 @@ func (v *verification) differ(d Difference) {
 	if v.Differ != nil {
 		v.Differ(d)
 	}
-}
-
-func (v *verification) foldEvent(e *auditedEvent, event *reputation.Event, invalid error) {
-	for _, name := range v.Projections {
-		if e.Position > v.report.Positions[name] {
-			continue
-		}
-		err := invalid
-		if err == nil && name == Aggregates {
-			err = v.replay.applyAggregates(e.NFT, event)
-		}
-		if err == nil && name == Cohorts {
-			err = v.replay.applyCohorts(e.NFT, event)
-		}
-		if err != nil {
-			v.setAside(name, e, err)
-			continue
-		}
-		if name == Aggregates {
-			v.last[e.NFT] = e.Position
-		} else if key, _, ok := reputation.CohortOf(event); ok {
-			v.lastCohort[cohortID{e.NFT, key}] = e.Position
-		}
-	}
-}
-
-func (v *verification) setAside(name string, e *auditedEvent, err error) {
-	if v.aside[name] == nil {
-		v.aside[name] = map[int64]reputation.Reason{}
-	}
-	failure := newFailure(name, &eventstore.PageEvent{Recorded: e.Recorded}, err)
-	v.aside[name][e.Position] = failure.Reason
-}
-
-// row is a row as it is compared: members in canonical JSON.
-type row struct {
-	key      string
-	position int64
-	text     []byte
-}
-
-// compare compares the tables of a projection.
-func (v *verification) compare(ctx context.Context, projection string) error {
-	type table struct {
-		name, query string
-		computed    []row
-	}
-	var tables []table
-	switch projection {
-	case Aggregates:
-		tables = []table{
-			{"reputation_aggregates", storedAggregates, v.computedAggregates()},
-			{"reputation_collections", storedCollections, v.computedCollections()},
-		}
-	case Cohorts:
-		tables = []table{
-			{"reputation_task_cohorts", storedCohorts, v.computedCohorts()},
-			{"reputation_cohort_members", storedMembers, v.computedMembers()},
-		}
-	}
-	tables = append(tables, table{"projection_failures", storedFailures, v.computedFailures(projection)})
-	for _, t := range tables {
-		if v.NFT != "" && (t.name == "reputation_collections" || t.name == "projection_failures") {
-			continue // they are not rows of an NFT
-		}
-		if err := v.compareTable(ctx, t.name, t.query, projection, t.computed); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// The stored rows, as a key in byte order, the position and the members in JSON.
-// $1 is the projection, $2 an NFT or empty for all.
-const (
-	storedAggregates = `
-		SELECT nft_id, position, jsonb_build_object('state', state, 'aggregate', aggregate, 'folded', folded, 'position', position)
-		  FROM reputation_aggregates WHERE $1 <> '' AND ($2 = '' OR nft_id = $2) ORDER BY nft_id`
-	storedCollections = `
-		SELECT collection_id, NULL::bigint, jsonb_build_object('sum', sum, 'squares', squares, 'scores', scores, 'members', members)
-		  FROM reputation_collections WHERE $1 <> '' AND $2 = '' ORDER BY collection_id`
-	storedCohorts = `
-		SELECT nft_id || ' ' || task_type || ' ' || model_id, position,
-		       jsonb_build_object('cohort', cohort, 'score', score, 'samples', samples, 'observed_at', observed_at, 'position', position)
-		  FROM reputation_task_cohorts WHERE $1 <> '' AND ($2 = '' OR nft_id = $2)
-		 ORDER BY (nft_id || ' ' || task_type || ' ' || model_id) COLLATE "C"`
-	storedMembers = `
-		SELECT nft_id, NULL::bigint, jsonb_build_object('collection_id', collection_id)
-		  FROM reputation_cohort_members WHERE $1 <> '' AND ($2 = '' OR nft_id = $2) ORDER BY nft_id`
-	storedFailures = `
-		SELECT lpad(position::text, 19, '0'), position, jsonb_build_object('reason', reason)
-		  FROM projection_failures WHERE projection = $1 AND $2 = '' ORDER BY position`
-)
-
-// compareTable walks both sides in the order of their keys.
-func (v *verification) compareTable(ctx context.Context, name, query, projection string, computed []row) error {
-	rows, err := v.tx.Query(ctx, query, projection, v.NFT)
-	if err != nil {
-		return unavailable("read "+name, err)
-	}
-	var key string
-	var position *int64
-	var text []byte
-	_, err = pgx.ForEachRow(rows, []any{&key, &position, &text}, func() error {
-		canonical, err := reputation.Canonical(text)
-		if err != nil {
-			return fmt.Errorf("%s of %s: %w", key, name, err)
-		}
-		fmt.Fprintf(v.digest, "%s %s %s\n", name, key, canonical)
-		for len(computed) > 0 && computed[0].key < key {
-			v.missing(name, computed[0])
-			computed = computed[1:]
-		}
-		if len(computed) == 0 || computed[0].key > key {
-			v.unexpected(name, key, position, canonical)
-			return nil
-		}
-		v.compareRow(name, computed[0], canonical)
-		computed = computed[1:]
-		return nil
-	})
-	if err != nil {
-		return unavailable("read "+name, err)
-	}
-	for _, r := range computed {
-		v.missing(name, r)
-	}
-	return nil
-}
-
-func (v *verification) missing(table string, r row) {
-	v.report.Rows++
-	v.differ(Difference{Table: table, Key: r.key, Field: "row", Stored: nothing, Computed: brief(r.text), Position: r.position})
-}
-
-func (v *verification) unexpected(table, key string, position *int64, stored []byte) {
-	v.report.Rows++
-	d := Difference{Table: table, Key: key, Field: "row", Stored: brief(stored), Computed: nothing}
-	if position != nil {
-		d.Position = *position
-	}
-	v.differ(d)
-}
-
-func (v *verification) compareRow(table string, computed row, stored []byte) {
-	v.report.Rows++
-	if bytes.Equal(stored, computed.text) {
-		return
-	}
-	field, s, c := firstDifference("", stored, computed.text)
-	v.differ(Difference{Table: table, Key: computed.key, Field: field, Stored: brief(s), Computed: brief(c), Position: computed.position})
-}
-
-// firstDifference descends into objects to the first member that differs.
-func firstDifference(path string, stored, computed []byte) (field string, s, c []byte) {
-	var a, b map[string]json.RawMessage
-	if json.Unmarshal(stored, &a) != nil || json.Unmarshal(computed, &b) != nil || a == nil || b == nil {
-		return strings.TrimPrefix(path, "."), stored, computed
-	}
-	names := slices.Sorted(maps.Keys(a))
-	for name := range b {
-		if _, ok := a[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if !bytes.Equal(a[name], b[name]) {
-			return firstDifference(path+"."+name, a[name], b[name])
-		}
-	}
-	return strings.TrimPrefix(path, "."), stored, computed
-}
-
-// brief shortens a value for a line of output.
-func brief(text []byte) string {
-	const most = 160
-	switch {
-	case len(text) == 0:
-		return nothing
-	case len(text) > most:
-		return strings.ToValidUTF8(string(text[:most]), "") + "…"
-	}
-	return string(text)
-}
-
-func (v *verification) computedAggregates() []row {
-	var rows []row
-	for _, nft := range v.replay.NFTs() {
-		if v.NFT != "" && nft != v.NFT {
-			continue
-		}
-		agent := v.replay.Agent(nft)
-		aggregate := agent.Aggregate.AppendJSON(nil)
-		rows = append(rows, newRow(nft, v.last[nft], map[string]any{
-			"state": agent.Aggregate.State, "aggregate": json.RawMessage(aggregate),
-			"folded": json.RawMessage(agent.AppendJSON(nil, aggregate)), "position": v.last[nft],
-		}))
-	}
-	return rows
-}
-
-func (v *verification) computedCollections() []row {
-	var rows []row
-	for _, id := range slices.Sorted(maps.Keys(v.replay.collections)) {
-		c := v.replay.collections[id]
-		rows = append(rows, newRow(id, 0, map[string]any{
-			"sum": c.Sum, "squares": c.Squares, "scores": c.Scores, "members": c.Members,
-		}))
-	}
-	return rows
-}
-
-func (v *verification) computedCohorts() []row {
-	var rows []row
-	for nft, cohorts := range v.replay.cohorts {
-		if v.NFT != "" && nft != v.NFT {
-			continue
-		}
-		for key, c := range cohorts.ByKey {
-			position := v.lastCohort[cohortID{nft, key}]
-			rows = append(rows, newRow(nft+" "+string(key.Task)+" "+key.Model, position, map[string]any{
-				"cohort": json.RawMessage(c.AppendJSON(nil)), "score": c.PersonalScore, "samples": c.SampleCount,
-				"observed_at": c.LastUpdated.String(), "position": position,
-			}))
-		}
-	}
-	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.key, b.key) })
-	return rows
-}
-
-func (v *verification) computedMembers() []row {
-	var rows []row
-	for _, nft := range slices.Sorted(maps.Keys(v.replay.cohorts)) {
-		if v.NFT == "" || nft == v.NFT {
-			rows = append(rows, newRow(nft, 0, map[string]any{"collection_id": v.replay.cohorts[nft].CollectionID}))
-		}
-	}
-	return rows
-}
-
-func (v *verification) computedFailures(projection string) []row {
-	var rows []row
-	for _, position := range slices.Sorted(maps.Keys(v.aside[projection])) {
-		rows = append(rows, newRow(fmt.Sprintf("%019d", position), position, map[string]any{"reason": v.aside[projection][position]}))
-	}
-	return rows
-}
-
-func newRow(key string, position int64, members map[string]any) row {
-	text, err := json.Marshal(members)
-	if err == nil {
-		text, err = reputation.Canonical(text)
-	}
-	if err != nil {
-		panic(fmt.Sprintf("projections: encode a computed row: %v", err)) // only values that the fold makes
-	}
-	return row{key: key, position: position, text: text}
 }

@@ -78,7 +78,7 @@ func (w *wire) appendField(dst []byte, f field) []byte {
 	case fieldContext:
 		return appendContext(dst, w.context)
 	case fieldScore:
-		return appendNumber(dst, w.score)
+		return AppendNumber(dst, w.score)
 	case fieldSequence:
 		return strconv.AppendInt(dst, w.sequence, 10)
 	case fieldSuccess:
@@ -108,7 +108,7 @@ func appendObservation(dst []byte, q QualityObservation) []byte {
 		o.buf = strconv.AppendInt(o.buf, *q.LatencyMS, 10)
 	}
 	o.name("score")
-	o.buf = appendNumber(o.buf, q.Score)
+	o.buf = AppendNumber(o.buf, q.Score)
 	return o.end()
 }
 
@@ -129,7 +129,7 @@ func appendDimensions(dst []byte, dimensions Dimensions) []byte {
 	o := beginObject(dst)
 	for _, d := range dimensions {
 		o.name(d.Name)
-		o.buf = appendNumber(o.buf, d.Score)
+		o.buf = AppendNumber(o.buf, d.Score)
 	}
 	return o.end()
 }
@@ -160,11 +160,11 @@ func appendString(dst []byte, s string) []byte {
 	return dst
 }
 
-// appendNumber writes f as ECMAScript does (RFC 8785 §3.2.2.3): the shortest
+// AppendNumber appends f to dst as ECMAScript writes it (RFC 8785 §3.2.2.3): the shortest
 // digits that read back as f, with an exponent only for very small and very
 // large values. Scores are in [0, 1], so the large ones do not occur; NaN and
 // infinities are written as null, which validation refuses.
-func appendNumber(dst []byte, f float64) []byte {
+func AppendNumber(dst []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return append(dst, "null"...)
 	}

@@ -85,3 +85,69 @@ type ReadError struct {
 func (e *ReadError) Error() string { return fmt.Sprintf("read beyond line %d: %v", e.Line, e.Err) }
 
 func (e *ReadError) Unwrap() error { return e.Err }
+
+// RebuildState is what became of a rebuild.
+type RebuildState string
+
+// The states of a rebuild.
+const (
+	RebuildRunning     RebuildState = "running"
+	RebuildDone        RebuildState = "done"
+	RebuildFailed      RebuildState = "failed"
+	RebuildInterrupted RebuildState = "interrupted" // its process was killed or cut off
+)
+
+// RebuildStage is how far a running rebuild is.
+type RebuildStage string
+
+// The stages of a rebuild in their order.
+const (
+	StageFolding  RebuildStage = "folding"  // the log into memory
+	StageLoading  RebuildStage = "loading"  // the rows into tables beside the live ones
+	StageSwapping RebuildStage = "swapping" // catching up, and waiting to exchange the tables
+)
+
+// Rebuild is the rebuild of a projection that is running, or the last one.
+type Rebuild struct {
+	Projection string
+	State      RebuildState
+	Stage      RebuildStage // the last that it reached
+	Version    string       // that it gives the rows
+	Holder     string       // host and process that run it
+	WaitsFor   string       // the session that keeps the tables from being exchanged; empty when none does
+	StartedAt  time.Time
+	UpdatedAt  time.Time // when Position was written: a second ago or so, or at the end
+	Position   int64     // folded
+	Head       int64     // of the log
+	Failure    string    // why it failed, for operators
+	NFTs       int64     // that have rows, when it is done
+	SetAside   int64     // events, when it is done
+}
+
+// Rate is how many events were folded per second, on average.
+func (r Rebuild) Rate() float64 {
+	return float64(r.Position) / max(r.UpdatedAt.Sub(r.StartedAt).Seconds(), 1e-3)
+}
+
+// Remaining is the time that folding will take still. It is false when nothing can
+// be said: before the first events, and in the stages after folding.
+func (r Rebuild) Remaining() (time.Duration, bool) {
+	if r.State != RebuildRunning || r.Stage != StageFolding || r.Position == 0 {
+		return 0, false
+	}
+	return time.Duration(float64(r.Head-r.Position) / r.Rate() * float64(time.Second)), true
+}
+
+// RebuildingError says that a rebuild of a projection is running already. Fields
+// other than Projection are empty when nobody knows more.
+type RebuildingError struct {
+	Rebuild
+}
+
+func (e *RebuildingError) Error() string {
+	if e.Holder == "" {
+		return fmt.Sprintf("projection %s is being rebuilt by another process", e.Projection)
+	}
+	return fmt.Sprintf("projection %s is being rebuilt by %s since %s, which is at %d of %d events",
+		e.Projection, e.Holder, e.StartedAt.UTC().Format(time.RFC3339), e.Position, e.Head)
+}

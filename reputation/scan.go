@@ -15,17 +15,15 @@ import (
 // use.
 func DecodeText(text string) (Event, error) {
 	w := wires.Get().(*wire)
-	*w = wire{}
+	defer func() {
+		*w = wire{} // it keeps no text in memory
+		wires.Put(w)
+	}()
 	s := scanner{text: text}
 	if !s.scan(w) {
-		wires.Put(w)
 		return Decode([]byte(text))
 	}
-	e := w.event()
-	if !w.has[fieldSequence] && !w.has[fieldDurationMS] && !w.has[fieldContext] {
-		wires.Put(w) // else the event points into it
-	}
-	return e, nil
+	return w.event(), nil
 }
 
 var wires = sync.Pool{New: func() any { return new(wire) }}

@@ -22,12 +22,12 @@ func (g *Aggregate) AppendJSON(dst []byte) []byte {
 	o.number("collection_score", g.CollectionScore)
 	o.text("contract_version", g.ContractVersion)
 	o.integer("contributor_count", g.ContributorCount)
-	o.text("created_at", g.CreatedAt.text)
-	o.text("last_updated", g.LastUpdated.text)
+	o.time("created_at", g.CreatedAt)
+	o.time("last_updated", g.LastUpdated)
 	o.integer("min_sample_count", g.MinSampleCount)
 	o.name("model_cohorts")
 	o.buf = appendArray(o.buf, g.ModelCohorts, func(o *object, c *ModelCohort) {
-		o.text("last_updated", c.LastUpdated.text)
+		o.time("last_updated", c.LastUpdated)
 		o.text("model_id", c.ModelID)
 		o.score("personal_score", c.PersonalScore)
 		o.integer("sample_count", c.SampleCount)
@@ -40,7 +40,7 @@ func (g *Aggregate) AppendJSON(dst []byte) []byte {
 	o.text("state", string(g.State))
 	o.name("transition_history")
 	o.buf = appendArray(o.buf, g.Transitions, func(o *object, t *Transition) {
-		o.text("at", t.At.text)
+		o.time("at", t.At)
 		o.text("from", string(t.From))
 		o.text("to", string(t.To))
 		o.text("trigger", t.Trigger)
@@ -51,7 +51,7 @@ func (g *Aggregate) AppendJSON(dst []byte) []byte {
 // AppendJSON appends the cohort's canonical JSON to dst.
 func (c *TaskCohort) AppendJSON(dst []byte) []byte {
 	o := beginObject(dst)
-	o.text("last_updated", c.LastUpdated.text)
+	o.time("last_updated", c.LastUpdated)
 	o.text("model_id", c.ModelID)
 	o.score("personal_score", c.PersonalScore)
 	o.integer("sample_count", c.SampleCount)
@@ -67,7 +67,7 @@ func (a *Agent) AppendJSON(dst, aggregate []byte) []byte {
 	o.buf = append(o.buf, aggregate...)
 	appendMap(&o, "credentials", a.Credentials, func(o *object, c Credential) {
 		o.text("action", string(c.Action))
-		o.text("at", c.At.text)
+		o.time("at", c.At)
 	})
 	appendMap(&o, "dimensions", a.Dimensions, func(o *object, r Running) {
 		o.integer("count", r.Count)
@@ -84,7 +84,7 @@ func (a *Agent) AppendJSON(dst, aggregate []byte) []byte {
 		}
 		o.buf = append(o.buf, ']')
 	}
-	o.text("last_event_at", a.LastEventAt.text)
+	o.time("last_event_at", a.LastEventAt)
 	appendMap(&o, "tasks", a.Tasks, func(o *object, s TaskStats) {
 		o.integer("completed", s.Completed)
 		o.integer("succeeded", s.Succeeded)
@@ -129,6 +129,11 @@ func (o *object) text(name, value string) {
 	o.buf = appendString(o.buf, value)
 }
 
+func (o *object) time(name string, value Timestamp) {
+	o.name(name)
+	o.buf = append(value.appendText(append(o.buf, '"')), '"') // a timestamp has nothing to escape
+}
+
 func (o *object) integer(name string, value int64) {
 	o.name(name)
 	o.buf = strconv.AppendInt(o.buf, value, 10)
@@ -136,7 +141,7 @@ func (o *object) integer(name string, value int64) {
 
 func (o *object) number(name string, value float64) {
 	o.name(name)
-	o.buf = appendNumber(o.buf, value)
+	o.buf = AppendNumber(o.buf, value)
 }
 
 // score writes null for nil.
@@ -146,7 +151,7 @@ func (o *object) score(name string, value *float64) {
 		o.buf = append(o.buf, "null"...)
 		return
 	}
-	o.buf = appendNumber(o.buf, *value)
+	o.buf = AppendNumber(o.buf, *value)
 }
 
 // DecodeInto reads the JSON of a stored value: an [Aggregate], [Agent] or

@@ -11,7 +11,7 @@ import (
 // value means that there is none. Timestamps are values; compare the instants
 // with Time, not with ==.
 type Timestamp struct {
-	text string
+	text string // or one of spellings
 	time time.Time
 }
 
@@ -54,7 +54,12 @@ func TimestampOf(t time.Time) Timestamp {
 func (t Timestamp) Time() time.Time { return t.time }
 
 // String is the text as the event gave it.
-func (t Timestamp) String() string { return t.text }
+func (t Timestamp) String() string {
+	if !t.expanded() {
+		return t.text
+	}
+	return string(t.appendText(make([]byte, 0, maxCompactText)))
+}
 
 // IsZero reports whether there is no timestamp.
 func (t Timestamp) IsZero() bool { return t.text == "" }
@@ -68,7 +73,7 @@ func (t Timestamp) Later(u Timestamp) Timestamp {
 }
 
 // MarshalText writes the text as the event gave it.
-func (t Timestamp) MarshalText() ([]byte, error) { return []byte(t.text), nil }
+func (t Timestamp) MarshalText() ([]byte, error) { return t.appendText(nil), nil }
 
 // UnmarshalText accepts what [ParseTimestamp] accepts.
 func (t *Timestamp) UnmarshalText(text []byte) error {

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dixie/eventstore"
+	"dixie/http"
+	"dixie/internal/nats"
 	"dixie/migrations"
 	"dixie/projections"
 	"dixie/reputation"
@@ -22,10 +24,12 @@ type backend struct {
 	rows       projections.Store
 	past       *projections.Past
 	projectors []*projections.Projector
-	pool       *pgxpool.Pool // nil in memory
-	waiting    *waiting      // nil in memory
-	queued     func() int    // appends that wait
+	rebuilder  http.Rebuilder // nil in memory
+	pool       *pgxpool.Pool  // nil in memory
+	waiting    *waiting       // nil in memory
+	queued     func() int     // appends that wait
 	rebuilds   func(context.Context) ([]projections.Rebuilding, error)
+	nats       *nats.Publisher // nil when publishing is dormant
 	close      func()
 }
 
@@ -34,8 +38,12 @@ func (b *backend) importer(seen *observation) eventstore.Importer {
 }
 
 func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, seen *observation, logger *slog.Logger) (*backend, error) {
+	publisher, err := s.NATS.open(ctx, logger)
+	if err != nil {
+		return nil, err
+	}
 	if s.Database.URL == "" {
-		return s.openMemory(ctx, params, seen, logger), nil
+		return s.openMemory(ctx, params, publisher, seen, logger), nil
 	}
 	var waiting waiting
 	pool, err := s.Database.connect(ctx, seen.tracer(&waiting))
@@ -52,19 +60,23 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, se
 		return nil, err
 	}
 	log := eventstore.OpenPostgres(pool, logger, seen.Metrics, seen.traces)
+	rebuilder := rows.NewRebuilder(projections.RebuildConfig{Params: params, Logger: logger})
 	return &backend{
-		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, pool: pool, waiting: &waiting,
+		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
 		queued: log.Queued, rebuilds: rows.Rebuilds,
 		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger, Middleware: seen.pages()}),
+		nats:       publisher,
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
 		close: func() {
+			rebuilder.Close()
+			closeNATS(publisher)
 			log.Close()
 			pool.Close()
 		},
 	}, nil
 }
 
-func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, seen *observation, logger *slog.Logger) *backend {
+func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, publisher *nats.Publisher, seen *observation, logger *slog.Logger) *backend {
 	logger.WarnContext(ctx, "no DATABASE_URL: everything is in memory, and events are lost when this process stops")
 	log := eventstore.NewMemory()
 	rows := projections.NewMemory(log)
@@ -73,8 +85,9 @@ func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, see
 		queued:     func() int { return 0 },
 		rebuilds:   func(context.Context) ([]projections.Rebuilding, error) { return nil, nil },
 		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger, Middleware: seen.pages()}),
-		close:      func() {},
+		nats:       publisher,
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
+		close:      func() { closeNATS(publisher) },
 	}
 }
 

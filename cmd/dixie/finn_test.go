@@ -154,7 +154,7 @@ func TestStopAfterChat(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer seen.stop(0)
-	backend := (&serveCmd{}).openMemory(ctx, reputation.DefaultParams(), seen, logger)
+	backend := (&serveCmd{}).openMemory(ctx, reputation.DefaultParams(), nil, seen, logger)
 	log := &sleepy{Log: backend.log}
 	list, err := auth.OpenAllowlist(filepath.Join(t.TempDir(), "allowlist.json"), logger)
 	if err != nil {

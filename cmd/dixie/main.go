@@ -25,6 +25,7 @@ type command struct {
 	Status   statusCmd   `cmd:"" help:"Show how far the projections of a database have come, and who projects."`
 	Failures failuresCmd `cmd:"" help:"List, show and try again the events that projections have set aside."`
 	Rebuild  rebuildCmd  `cmd:"" help:"Fold the log anew beside the stored rows of a database and put the result in their place."`
+	Publish  publishCmd  `cmd:"" help:"Publish a part of the log to NATS again."`
 	Verify   verifyCmd   `cmd:"" help:"Fold the log beside the stored rows of a database and tell what differs."`
 	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Manage API keys."`
 	Keygen   keygenCmd   `cmd:"" help:"Make a key that signs tokens."`

@@ -12,6 +12,7 @@ import (
 
 	"dixie/http"
 	"dixie/migrations"
+	"dixie/projections"
 )
 
 // countInterval is how long a count of aggregates is used again: counting reads
@@ -45,7 +46,7 @@ func (m *monitor) Ready(ctx context.Context) error {
 		return err
 	}
 	for _, s := range statuses {
-		if s.Lag > m.maxLag {
+		if s.Lag > m.maxLag && s.Projection != projections.Publisher {
 			return fmt.Errorf("projection %s is %s behind, more than %s", s.Projection, s.Lag.Round(time.Millisecond), m.maxLag)
 		}
 	}
@@ -65,8 +66,8 @@ func (m *monitor) Health(ctx context.Context) http.Health {
 
 // own is the health of the parts that are this service's own.
 func (m *monitor) own(ctx context.Context) http.Health {
-	h := http.Health{StoreType: m.store, AggregateCount: m.aggregates(ctx), Database: m.database(ctx)}
-	states := map[string]string{}
+	h := http.Health{StoreType: m.store, AggregateCount: m.aggregates(ctx), Database: m.database(ctx), NATS: natsHealth(m.nats)}
+	states := map[string]string{projections.Publisher: "dormant"}
 	for _, p := range m.projectors {
 		state, _ := p.State()
 		states[p.Name()] = string(state)

@@ -95,7 +95,8 @@ func missing(path string) bool {
 func (s *serveCmd) config(ctx context.Context, p *parts, backend *backend, seen *observation, port string, logger *slog.Logger) (http.Config, error) {
 	config := http.Config{
 		Log: backend.log, Importer: backend.importer(seen), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, p.finn),
-		Past: backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
+		Rebuilder: backend.rebuilder,
+		Past:      backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
 		Operations: &operations{reader: backend.reader, projectors: backend.projectors, params: p.params},
 		Params:     p.params, Logger: logger, Version: version(),
 		Authenticator: callers{p.allowlist.Allowlist, p.tokens}, Allowlist: p.allowlist, AdminKey: s.Gateway.AdminKey,

@@ -44,6 +44,7 @@ type serveCmd struct {
 	Allowlist allowlistServing `embed:"" group:"Callers"`
 	Database  database         `embed:"" group:"Database"`
 	Past      past             `embed:"" group:"Past"`
+	NATS      natsSettings     `embed:"" group:"Publishing"`
 	Finn      finnSettings     `embed:"" group:"Finn"`
 	Scoring   scoring          `embed:"" group:"Scoring"`
 	Logging   logging          `embed:"" group:"Logging"`

@@ -23,7 +23,7 @@ const connectTimeout = 5 * time.Second
 // database are the settings of the connection to PostgreSQL.
 type database struct {
 	URL      string `name:"database-url" env:"DATABASE_URL" secret:"" placeholder:"URL" help:"PostgreSQL database that keeps the log. It may be written as a URL or as key=value pairs."`
-	PoolSize int32  `name:"database-pool-size" env:"DATABASE_POOL_SIZE" default:"10" help:"Most connections to the database, 1 to 100. Serving takes three more: one that listens, and one for each projector."`
+	PoolSize int32  `name:"database-pool-size" env:"DATABASE_POOL_SIZE" default:"10" help:"Most connections to the database, 1 to 100. Serving takes three more: one that listens, and one for each projector; publishing to NATS takes a fourth."`
 }
 
 var errNoDatabase = errors.New("no database is configured: set DATABASE_URL or give --database-url")

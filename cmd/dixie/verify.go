@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 
 	"dixie/projections"
 )
 
 type verifyCmd struct {
 	Projection string `arg:"" optional:"" enum:"aggregates,cohorts,all" default:"all" help:"Projection to verify: aggregates, cohorts or all."`
-	NFT        string `name:"nft" help:"Compare only the rows of one NFT." placeholder:"ID"`
+	NFT        string `name:"nft" xor:"scope" help:"Compare only the rows of one NFT." placeholder:"ID"`
+	Sample     int    `xor:"scope" help:"Compare only the rows of N random NFTs." placeholder:"N"`
+	Seed       uint64 `help:"Choose the same NFTs as the run that told this seed. With --sample."`
 
 	Database database `embed:""`
 	Scoring  scoring  `embed:""`
@@ -17,6 +20,13 @@ type verifyCmd struct {
 
 // maxDifferences is how many differences are told one by one.
 const maxDifferences = 100
+
+// Help is shown by verify --help.
+func (*verifyCmd) Help() string {
+	return `It reads one snapshot and runs beside live traffic. The exit status is 1 when anything differs. Two databases with
+the same log have the same digest. The digest of the log itself shows, beside that of a replica or a backup, a change
+that no stored row depends on.`
+}
 
 // Run folds the log beside the stored rows and compares. It fails when anything
 // differs.
@@ -30,16 +40,14 @@ func (v *verifyCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
+	if v.Sample > 0 && v.Seed == 0 {
+		v.Seed = rand.Uint64()
+	}
 	var told int64
-	var bar *progress
+	bar := startProgress(c.err, "verify", "events", 0)
 	report, err := projections.NewPostgres(pool).Verify(ctx, projections.VerifyConfig{
-		Params: params, Projections: v.projections(), NFT: v.NFT,
-		Progress: func(done, head int64) {
-			if bar == nil {
-				bar = startProgress(c.err, "verify", "events", head)
-			}
-			bar.add(done - bar.done.Load())
-		},
+		Params: params, Projections: v.projections(), NFT: v.NFT, Sample: v.Sample, Seed: v.Seed,
+		Progress: bar.reach,
 		Differ: func(d projections.Difference) {
 			if told++; told <= maxDifferences {
 				fmt.Fprintln(c.out, d)
@@ -47,19 +55,22 @@ func (v *verifyCmd) Run(ctx context.Context, c *console) error {
 		},
 	})
 	if err != nil {
+		bar.clear()
 		return err
 	}
-	if bar != nil {
-		bar.finish(fmt.Sprintf("%d events folded, %d rows compared", report.Events, report.Rows))
-	}
+	bar.finish(fmt.Sprintf("%d events folded, %d rows compared", report.Events, report.Rows))
 	for _, name := range projections.Names {
 		if position, ok := report.Positions[name]; ok {
 			fmt.Fprintf(c.out, "%s: verified at position %d\n", name, position)
 		}
 	}
+	if v.Sample > 0 {
+		fmt.Fprintf(c.out, "compared the rows of %d NFTs, chosen with --seed %d\n", v.Sample, v.Seed)
+	}
 	if report.Digest != "" {
 		fmt.Fprintf(c.out, "digest: sha256:%s\n", report.Digest)
 	}
+	fmt.Fprintf(c.out, "log: %d events, sha256:%s\n", report.Events, report.LogDigest)
 	if report.Differences > 0 {
 		return fmt.Errorf("%d differences", report.Differences)
 	}

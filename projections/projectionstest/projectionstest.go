@@ -21,6 +21,8 @@ type Backend struct {
 	Projectors func(params reputation.Params, pageSize int) []*projections.Projector
 	// Past returns the past of the log. The configuration's Log is the backend's.
 	Past func(config projections.PastConfig) *projections.Past
+	// Publisher returns a projector that publishes, and nothing else.
+	Publisher func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector
 }
 
 // tests are what the comments on the interfaces and the architecture promise, one
@@ -84,6 +86,18 @@ var tests = map[string]func(*testing.T, Backend){
 	"projector/resumes":             testResumes,
 	"projector/other version":       testOtherVersion,
 	"projector/leaves no goroutine": testNoGoroutine,
+	"publisher/everything":          testPublish,
+	"publisher/slow broker":         testSlowBroker,
+	"publisher/one fails":           testFailingMessage,
+	"publisher/lost confirmation":   testLostConfirmation,
+	"publisher/killed":              testKilledPublisher,
+	"publisher/stand-by":            testStandbyPublisher,
+	"publisher/not open":            testNotOpen,
+	"publisher/garbage":             testGarbageIsNotPublished,
+	"publisher/other parameters":    testPublishOtherParameters,
+	"publisher/status":              testPublisherStatus,
+	"publisher/resend":              testResend,
+	"publisher/resend fails":        testResendFails,
 }
 
 // Test checks what package projections promises. open returns an empty log

@@ -1,0 +1,148 @@
+// Command bench measures the service against a limit that it measures in the same
+// run, on a PostgreSQL of its own:
+//
+//	go run ./internal/bench [flags] [what...]
+//
+// Without names it runs all. It prints a table, writes it as Markdown with
+// -markdown, and fails when a target is missed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// A bench measures one thing. It adds lines to the report, and its error says
+// that it could not be measured, not that a target was missed.
+type bench struct {
+	name string
+	help string
+	run  func(ctx context.Context, r *run) error
+}
+
+func benches() []bench {
+	return []bench{
+		{"rebuild", "time of dixie rebuild against one COPY of the log, and its memory by agent", benchRebuild},
+	}
+}
+
+// run is what one run of the command has.
+type run struct {
+	events int // in the log
+	agents int
+	repeat int // measurements of each number
+	dixie  string
+	dir    string // for files
+	log    *slog.Logger
+	report report
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := measure(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func measure(ctx context.Context, args []string, out, progress io.Writer) error {
+	r := &run{log: slog.New(slog.NewTextHandler(progress, nil))}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(progress)
+	flags.IntVar(&r.events, "events", 1_000_000, "events in the log")
+	flags.IntVar(&r.agents, "agents", 10_000, "agents that the events are of")
+	flags.IntVar(&r.repeat, "repeat", 3, "how often each number is measured")
+	markdown := flags.String("markdown", "", "file to write the table to, as Markdown")
+	flags.Usage = func() { help(flags) }
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	chosen, err := choose(flags.Args())
+	if err != nil {
+		return err
+	}
+	if r.dir, err = os.MkdirTemp("", "dixie-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(r.dir)
+	if err := r.build(ctx); err != nil {
+		return err
+	}
+	for _, b := range chosen {
+		r.log.InfoContext(ctx, "measuring", "what", b.name)
+		if err := b.run(ctx, r); err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+	}
+	return r.finish(out, *markdown)
+}
+
+func help(flags *flag.FlagSet) {
+	fmt.Fprintln(flags.Output(), "bench [flags] [what...]")
+	for _, b := range benches() {
+		fmt.Fprintf(flags.Output(), "  %-16s %s\n", b.name, b.help)
+	}
+	flags.PrintDefaults()
+}
+
+func choose(names []string) ([]bench, error) {
+	all := benches()
+	if len(names) == 0 {
+		return all, nil
+	}
+	var chosen []bench
+	for _, name := range names {
+		found := false
+		for _, b := range all {
+			if b.name == name {
+				chosen, found = append(chosen, b), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("there is no %q to measure; see bench -h", name)
+		}
+	}
+	return chosen, nil
+}
+
+// build builds the command, for what is measured is what operators run.
+func (r *run) build(ctx context.Context) error {
+	r.dixie = filepath.Join(r.dir, "dixie")
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", r.dixie, "dixie/cmd/dixie").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build dixie: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+var errMissed = errors.New("a target was missed")
+
+// finish prints the report.
+func (r *run) finish(out io.Writer, markdown string) error {
+	r.report.text(out)
+	if markdown != "" {
+		file, err := os.Create(markdown)
+		if err != nil {
+			return err
+		}
+		r.report.markdown(file)
+		if err := file.Close(); err != nil {
+			return err
+		}
+	}
+	if r.report.missed() {
+		return errMissed
+	}
+	return nil
+}
