@@ -122,7 +122,7 @@ func TestOpenAPIExercise(t *testing.T) {
 	paths := described().at("paths")
 	for path := range paths.value {
 		operation, ok := paths.down(path, "get")
-		if !ok || slices.Contains(toCome, "GET "+unnamed(path)) || path == "/metrics" {
+		if !ok || path == "/metrics" {
 			continue
 		}
 		t.Run(path, func(t *testing.T) {
