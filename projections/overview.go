@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func newOverview(status Status, wanted string, t tenure, refused error, rebuild 
 // else does, the rows may well be what they should be.
 func remedy(projection string, held bool, refused error) string {
 	var version *VersionError
-	if !held || !errors.As(refused, &version) {
+	if !held || projection == Publisher || !errors.As(refused, &version) {
 		return refused.Error()
 	}
 	return fmt.Sprintf("the projector folds with version %s, and this process would with version %s: it has other scoring settings or is another release; "+
@@ -108,7 +109,7 @@ func (p *Postgres) Overview(ctx context.Context, params reputation.Params) ([]Ov
 
 // refusals are why projections could not be continued with some parameters.
 func (p *Postgres) refusals(ctx context.Context, params reputation.Params) (map[string]error, error) {
-	rows, err := p.pool.Query(ctx, checkpointsInLog, Names)
+	rows, err := p.pool.Query(ctx, checkpointsInLog, append(slices.Clone(Names), Publisher))
 	if err != nil {
 		return nil, unavailable("read the checkpoints", err)
 	}
@@ -118,7 +119,7 @@ func (p *Postgres) refusals(ctx context.Context, params reputation.Params) (map[
 	}
 	refused := map[string]error{}
 	for _, c := range found {
-		refused[c.projection] = errors.Join(c.inLog(), c.ofVersion(params.Version()))
+		refused[c.projection] = errors.Join(c.inLog(), c.ofVersion(versionOf(c.projection, params)))
 	}
 	return refused, nil
 }

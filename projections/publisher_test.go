@@ -178,4 +178,12 @@ func TestPublishAnotherLog(t *testing.T) {
 	if len(broker.Stored()) > 0 {
 		t.Error("something was published")
 	}
+	overviews, err := b.Reader.Overview(t.Context(), reputation.DefaultParams())
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := overviews[len(overviews)-1]
+	if last.Projection != projections.Publisher || last.State != reputation.ProjectionNeedsRebuild || last.Remedy != ahead.Error() {
+		t.Errorf("overview %+v", last)
+	}
 }

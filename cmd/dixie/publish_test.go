@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -224,7 +225,7 @@ func TestKilledWhilePublishing(t *testing.T) {
 	if h := s.natsHealth(); h.Projections["publisher"].State != "dormant" {
 		t.Errorf("health %+v", h)
 	}
-	if out := mustCLI(t, env[:1], "status"); !strings.Contains(out, "publisher     stopped        1 ") {
+	if out := mustCLI(t, env[:1], "status"); !regexp.MustCompile(`publisher +stopped +1 +4000 +4000 +0 `).MatchString(out) {
 		t.Errorf("status\n%s", out)
 	}
 }
@@ -241,7 +242,7 @@ func TestPublishCommand(t *testing.T) {
 	if out := mustCLI(t, env, "status"); strings.Contains(out, "publisher") {
 		t.Errorf("status without publishing\n%s", out)
 	}
-	if out := mustCLI(t, append(env, "DIXIE_NATS_PUBLISH=true"), "status"); !strings.Contains(out, "publisher     stopped        -                          0         300") {
+	if out := mustCLI(t, append(env, "DIXIE_NATS_PUBLISH=true"), "status"); !regexp.MustCompile(`publisher +stopped +- +0 +300 +300 `).MatchString(out) {
 		t.Errorf("status when it is switched on\n%s", out)
 	}
 
