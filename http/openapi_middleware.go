@@ -2,6 +2,7 @@ package http
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -31,7 +32,7 @@ func describeOperation(o yaml.MapSlice) yaml.MapSlice {
 		}
 	}
 	slices.SortStableFunc(responses, func(a, b yaml.MapItem) int {
-		return compareText(a.Key, b.Key)
+		return strings.Compare(a.Key.(string), b.Key.(string))
 	})
 	for i, response := range responses {
 		r, _ := response.Value.(yaml.MapSlice)
@@ -40,18 +41,6 @@ func describeOperation(o yaml.MapSlice) yaml.MapSlice {
 		}
 	}
 	return with(with(o, "security", securityOf(o)), "responses", responses)
-}
-
-func compareText(a, b any) int {
-	x, _ := a.(string)
-	y, _ := b.(string)
-	switch {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
 }
 
 func reference(kind, name string) yaml.MapSlice {
