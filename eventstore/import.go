@@ -30,6 +30,9 @@ type Importer struct {
 	// INSERT would, so that an export of a log that has such events can be read
 	// back to the same log. Lines that are no JSON are rejected all the same.
 	KeepInvalid bool
+	// Observe is told what became of the lines of each batch when they are stored. It
+	// may be nil.
+	Observe func(appended, duplicates, rejected int64)
 }
 
 // Import reads lines until the end of in. check may refuse a valid event; alive
@@ -151,6 +154,7 @@ func (c *importChunk) reject(number int64, reason string) {
 
 // store appends a chunk and counts it.
 func (r *importRun) store(ctx context.Context, chunk *importChunk) error {
+	before := r.report
 	if len(chunk.entries) > 0 {
 		results, err := r.Log.Append(ctx, chunk.entries...)
 		if err != nil {
@@ -169,6 +173,9 @@ func (r *importRun) store(ctx context.Context, chunk *importChunk) error {
 	}
 	r.report.Lines += chunk.lines
 	r.report.Rejected += int64(len(chunk.rejected))
+	if r.Observe != nil {
+		r.Observe(r.report.Appended-before.Appended, r.report.Duplicates-before.Duplicates, r.report.Rejected-before.Rejected)
+	}
 	room := maxRejected - len(r.report.RejectedLines)
 	r.report.RejectedLines = append(r.report.RejectedLines, chunk.rejected[:min(room, len(chunk.rejected))]...)
 	return chunk.err

@@ -38,11 +38,11 @@ var _ Store = (*Postgres)(nil)
 
 // OpenPostgres returns the log of a migrated database. It keeps one connection
 // of the pool to listen for appends of other processes; the caller closes the log
-// before the pool.
-func OpenPostgres(pool *pgxpool.Pool, logger *slog.Logger) *Postgres {
+// before the pool. Observers are told of the batches that it writes.
+func OpenPostgres(pool *pgxpool.Pool, logger *slog.Logger, observers ...Observer) *Postgres {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Postgres{pool: pool, logger: logger, stop: stop}
-	p.appender = newAppender(p.write)
+	p.appender = newAppender(p.write, observers...)
 	p.done.Go(p.appender.run)
 	p.done.Go(func() { p.listen(ctx) })
 	return p

@@ -25,10 +25,11 @@ type Allowlist interface {
 	// [*EntryError] or [ErrListed].
 	AddWallet(ctx context.Context, wallet string) (string, error)
 	// AddKey adds an API key: the given secret, or a new one when that is empty,
-	// which is returned. It fails with an [*EntryError] or [ErrListed].
+	// which is returned. A key without a name gets one. It fails with an
+	// [*EntryError] or [ErrListed].
 	AddKey(ctx context.Context, key APIKey, secret string) (APIKey, string, error)
-	// Remove takes a wallet, or the key of a name, off the list. It fails with
-	// [ErrNotListed].
+	// Remove takes a wallet, or the key of a name or secret, off the list. It fails
+	// with [ErrNotListed].
 	Remove(ctx context.Context, entry string) error
 	// RotateKey replaces the secret of the key of a name, from now on. It fails
 	// with [ErrNotListed].

@@ -169,7 +169,7 @@ func (s *Server) writeAppended(w http.ResponseWriter, r *http.Request, events []
 		errorBody: errorBody{
 			Error:     "conflict",
 			Message:   fmt.Sprintf("%d of %d events have an id that is stored with other content; the others are stored", len(conflicts), len(events)),
-			RequestID: requestIDFrom(r.Context()),
+			RequestID: RequestID(r.Context()),
 		},
 		Conflicts:    conflicts,
 		appendAnswer: answer,

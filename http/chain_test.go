@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	nethttp "net/http"
 	"net/http/httptest"
@@ -75,7 +76,9 @@ func TestTracing(t *testing.T) {
 				rec := httptest.NewRecorder()
 				next.ServeHTTP(rec, r)
 				traced = seen{http.Route(r.Context()), w.Header().Get("X-Request-Id"), rec.Code}
+				maps.Copy(w.Header(), rec.Header())
 				w.WriteHeader(rec.Code)
+				_, _ = w.Write(rec.Body.Bytes())
 			})
 		}
 	})

@@ -108,7 +108,7 @@ func validID(id string) bool {
 
 // beginSession makes a session at finn and is its id.
 func (s *Server) beginSession(r *http.Request) (string, error) {
-	body := encode(newSession{AgentID: agent, MessageID: requestIDFrom(r.Context())})
+	body := encode(newSession{AgentID: agent, MessageID: RequestID(r.Context())})
 	response, err := s.toFinn(r, UpstreamRequest{Method: http.MethodPost, Path: []string{"api", "sessions"}, Body: body})
 	if err != nil {
 		return "", err
@@ -135,7 +135,7 @@ func (s *Server) sendMessage(r *http.Request, ask chatRequest) (*UpstreamRespons
 	if accepts(r, eventStream) {
 		header.Set("Accept", eventStream)
 	}
-	body := encode(message{Text: ask.Prompt, Prompt: ask.Prompt, MessageID: requestIDFrom(r.Context())})
+	body := encode(message{Text: ask.Prompt, Prompt: ask.Prompt, MessageID: RequestID(r.Context())})
 	return s.toFinn(r, UpstreamRequest{
 		Method: http.MethodPost, Path: []string{"api", "sessions", ask.SessionID, "message"},
 		Header: header, Body: body, Timeout: s.ChatTimeout,
@@ -170,7 +170,7 @@ func (s *Server) answerChat(w http.ResponseWriter, r *http.Request, response *Up
 	}
 	s.outcomes.keep(r.Context(), place, reply, time.Since(start))
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(streamPatience)) // however long finn took
-	writeJSON(w, http.StatusOK, chatAnswer{SessionID: session, MessageID: requestIDFrom(r.Context()), Response: *reply.Response})
+	writeJSON(w, http.StatusOK, chatAnswer{SessionID: session, MessageID: RequestID(r.Context()), Response: *reply.Response})
 	return nil
 }
 
@@ -178,7 +178,7 @@ func (s *Server) answerChat(w http.ResponseWriter, r *http.Request, response *Up
 // message. There is an outcome when the stream came to its end.
 func (s *Server) streamChat(w http.ResponseWriter, r *http.Request, response *UpstreamResponse, session string, start time.Time, place *place) {
 	w.Header().Set(sessionHeader, session)
-	w.Header().Set(messageHeader, requestIDFrom(r.Context()))
+	w.Header().Set(messageHeader, RequestID(r.Context()))
 	var last lastData
 	if !s.relayStream(w, r, response, &last) {
 		return

@@ -23,7 +23,7 @@ func (s *Server) cors() func(http.Handler) http.Handler {
 			"Accept", "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", adminKeyHeader, requestIDHeader,
 		},
 		ExposedHeaders: []string{
-			"ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Payment-Status", "X-Payment-Wallet", requestIDHeader, positionHeader,
+			"ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Payment-Status", "X-Payment-Wallet", requestIDHeader, positionHeader, sessionHeader, messageHeader,
 		},
 		MaxAge: corsMaxAge,
 		// This service has no cookies; the header is for clients that always ask for

@@ -109,7 +109,7 @@ func describe(err error) (status int, body errorBody) {
 	case errors.As(err, &tooMany):
 		return http.StatusTooManyRequests, errorBody{Error: "rate_limited", Message: "too many requests, try again later", RetryAfter: seconds(tooMany.wait)}
 	case errors.As(err, &message):
-		return http.StatusBadRequest, errorBody{Error: "invalid_message", Message: message.Detail}
+		return http.StatusBadRequest, errorBody{Error: "invalid_message", Message: message.Error(), Errors: []reputation.Problem{{Field: message.Field, Detail: message.Detail}}}
 	case errors.As(err, &entry):
 		return describe(badRequest(entry.Field, entry.Detail))
 	case errors.Is(err, errNoRoute):
@@ -189,9 +189,9 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 		panic(http.ErrAbortHandler)
 	}
 	status, body := describe(err)
-	body.RequestID = requestIDFrom(r.Context())
+	body.RequestID = RequestID(r.Context())
 	if status >= 500 {
-		s.Logger.WarnContext(r.Context(), "request failed", "request_id", body.RequestID, "status", status, "error", err)
+		s.Logger.WarnContext(r.Context(), "request failed", "status", status, "error", err)
 	}
 	if status == http.StatusServiceUnavailable && body.RetryAfter == 0 {
 		body.RetryAfter = seconds(retryAfter)

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/gorilla/mux"
+
 	"dixie/reputation"
 )
 
@@ -55,4 +57,37 @@ func Sketch(most int, steps []reputation.Step) (kept []reputation.Step, events i
 		}
 	}
 	return s.steps(), s.events
+}
+
+// RouteOf is the path of the route that a request goes to, as it is declared; empty
+// when there is none, or when a test has added it.
+func (s *Server) RouteOf(method, path string) string {
+	route := s.find(method, path)
+	if route == nil || route.method == "" {
+		return ""
+	}
+	return route.path
+}
+
+// Serves reports whether a request goes to a route, also to one of a test's.
+func (s *Server) Serves(method, path string) bool { return s.find(method, path) != nil }
+
+func (s *Server) find(method, path string) *route {
+	r := &http.Request{Method: method, URL: &url.URL{Path: path}}
+	if unescaped, err := url.PathUnescape(path); err == nil {
+		r.URL.Path, r.URL.RawPath = unescaped, path
+	}
+	match := mux.RouteMatch{}
+	if !s.router.Match(r, &match) {
+		return nil
+	}
+	return s.routes[match.Route]
+}
+
+// Routes are the method, path and access of each route.
+func (s *Server) Routes() (routes [][3]string) {
+	for _, route := range s.routes {
+		routes = append(routes, [3]string{route.method, route.path, route.access})
+	}
+	return routes
 }

@@ -30,7 +30,7 @@ const adminKey = "the administrators' key of a test"
 type door struct{}
 
 var signInFailures = map[string]error{
-	"unreadable": &http.MessageError{Detail: "issued-at: must be an RFC 3339 date and time"},
+	"unreadable": &http.MessageError{Field: "issued-at", Detail: "must be an RFC 3339 date and time"},
 	"wrong":      fmt.Errorf("%w: signed by somebody else", http.ErrSignInSignature),
 	"expired":    fmt.Errorf("%w: a detail for the log", http.ErrSignInExpired),
 	"replayed":   fmt.Errorf("%w: a detail for the log", http.ErrSignInReplayed),
@@ -105,8 +105,8 @@ func (g *guests) find(name string) int {
 
 func (g *guests) AddKey(_ context.Context, key http.APIKey, secret string) (http.APIKey, string, error) {
 	switch {
-	case key.Name == "":
-		return key, "", &http.EntryError{Field: "name", Detail: "is required"}
+	case strings.Contains(key.Name, "\n"):
+		return key, "", &http.EntryError{Field: "name", Detail: "must be one line"}
 	case g.find(key.Name) >= 0:
 		return key, "", http.ErrListed
 	case secret == "":
@@ -217,7 +217,7 @@ func TestGatewayAnswers(t *testing.T) {
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"`+member+`"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"me"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"`+stranger+`","name":"me"}`)),
-			admin(postJSON("/api/admin/allowlist", `{"type":"apiKey"}`)),
+			admin(postJSON("/api/admin/allowlist", `{"type":"apiKey","name":"two\nlines"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"friend"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","walet":"me"}`)),
 			admin(call{method: "DELETE", path: "/api/admin/allowlist/nobody"}),
@@ -238,6 +238,33 @@ func TestGatewayAnswers(t *testing.T) {
 			}
 			golden(t, name, strings.Join(parts, "\n"))
 		})
+	}
+}
+
+// TestPassingAnswers holds what is answered before a request reaches a handler, and
+// what is added to answers on the way.
+func TestPassingAnswers(t *testing.T) {
+	t.Parallel()
+	const ours = "https://dixie.example"
+	s := newGateway(t, func(c *http.Config) {
+		c.Origins, c.PaymentHeaders, c.RateLimits = []string{ours}, true, http.RateLimits{Clients: 2, SignIn: 1}
+	})
+	read := call{path: "/api/reputation"}.by(member).with("Origin", ours)
+	for name, calls := range map[string][]call{
+		"error-429":     {read, read, read},
+		"sign-in-often": {{path: "/api/auth/nonce", key: anyone}, {path: "/api/auth/nonce", key: anyone}},
+		"preflight": {
+			call{method: "OPTIONS", path: "/api/reputation/a/events", key: anyone}.with("Origin", ours).
+				with("Access-Control-Request-Method", "POST").with("Access-Control-Request-Headers", "authorization,content-type"),
+			call{method: "OPTIONS", path: "/api/reputation/a/events", key: anyone}.with("Origin", "https://evil.example").
+				with("Access-Control-Request-Method", "POST"),
+		},
+	} {
+		var parts []string
+		for _, c := range calls {
+			parts = append(parts, s.transcript(t, c))
+		}
+		golden(t, name, strings.Join(parts, "\n"))
 	}
 }
 

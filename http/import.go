@@ -80,7 +80,7 @@ func (s *Server) lineRules(r *http.Request) func(nft string, e *reputation.Event
 			return nil
 		}
 		if known && rules.unknown != nil {
-			s.Logger.WarnContext(r.Context(), "lines of an import are rejected", "request_id", requestIDFrom(r.Context()), "error", err)
+			s.Logger.WarnContext(r.Context(), "lines of an import are rejected", "request_id", RequestID(r.Context()), "error", err)
 		}
 		_, body := describe(err)
 		return errors.New(body.Message)

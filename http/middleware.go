@@ -53,8 +53,9 @@ func infoFrom(ctx context.Context) *requestInfo {
 	return &requestInfo{}
 }
 
-// requestIDFrom is the id of the request that a context belongs to.
-func requestIDFrom(ctx context.Context) string { return infoFrom(ctx).id }
+// RequestID is the id of the request that a context belongs to, and empty for any
+// other context.
+func RequestID(ctx context.Context) string { return infoFrom(ctx).id }
 
 // callerFrom is who asks; the zero Caller when nobody is known to.
 func callerFrom(ctx context.Context) Caller { return infoFrom(ctx).caller }
@@ -161,7 +162,6 @@ func finalStatus(written int, value any) int {
 func accessAttrs(r *http.Request, status int, bytes int64, duration time.Duration) []slog.Attr {
 	info := infoFrom(r.Context())
 	attrs := []slog.Attr{
-		slog.String("request_id", info.id),
 		slog.String("method", r.Method), slog.String("path", withoutKeys(r.URL.Path)),
 		slog.Int("status", status), slog.Int64("bytes", bytes),
 		slog.Duration("duration", duration), slog.String("caller", info.caller.Name),
@@ -171,10 +171,13 @@ func accessAttrs(r *http.Request, status int, bytes int64, duration time.Duratio
 		attrs = append(attrs, slog.String("access", info.access))
 	}
 	if info.reason != "" {
-		attrs = append(attrs, slog.String("reason", info.reason), slog.String("detail", clip(withoutKeys(info.detail))))
+		attrs = append(attrs, slog.String("reason", info.reason), slog.String("detail", clipTo(withoutKeys(info.detail), maxDetail)))
 	}
 	return attrs
 }
+
+// maxDetail bounds what the log says of a denial, in bytes.
+const maxDetail = 300
 
 // apiKey is what API keys look like.
 var apiKey = regexp.MustCompile(`dxk_[A-Za-z0-9_-]+`)
@@ -192,7 +195,7 @@ func accessLevel(status int, path string) slog.Level {
 	switch {
 	case status >= 500 && path != "/readyz":
 		return slog.LevelWarn
-	case path == "/livez" || path == "/readyz" || path == "/api/health":
+	case path == "/livez" || path == "/readyz" || path == "/api/health" || path == "/metrics":
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -211,8 +214,7 @@ func (s *Server) recovery(next http.Handler) http.Handler {
 			if isAbort(value) {
 				panic(value)
 			}
-			s.Logger.ErrorContext(r.Context(), "handler panicked",
-				"request_id", requestIDFrom(r.Context()), "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+			s.Logger.ErrorContext(r.Context(), "handler panicked", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 			if rec.status != 0 {
 				panic(http.ErrAbortHandler)
 			}

@@ -129,7 +129,7 @@ func (o *outcomes) keep(ctx context.Context, p *place, reply reply, took time.Du
 		return
 	}
 	p.kept = true
-	outcome := &outcome{wallet: p.wallet, message: requestIDFrom(ctx), at: o.now(), took: took, reply: reply}
+	outcome := &outcome{wallet: p.wallet, message: RequestID(ctx), at: o.now(), took: took, reply: reply}
 	stored := make(chan struct{})
 	go func() {
 		defer o.free()

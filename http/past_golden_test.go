@@ -78,7 +78,7 @@ var resetExchanges = []exchange{
 		resetOf("bear-3", `{"reason":"stolen","event_id":"`+eventID(100)+`"}`),
 		resetOf("bear-3", `{"reason":"stolen","actor":"a judge"}`).with("Idempotency-Key", "once"),
 		resetOf("bear-3", `{"reason":"stolen","actor":"a judge"}`).with("Idempotency-Key", "once"),
-		{path: "/api/reputation/bear-3?at_least=15&wait=30s"},
+		{path: "/api/reputation/bear-3?at_least=16&wait=30s"},
 	}},
 	{"reset-conflict", []call{
 		resetOf("bear-3", `{"reason":"found again","event_id":"`+eventID(100)+`"}`),

@@ -159,3 +159,12 @@ func TestRateLimitIsBounded(t *testing.T) {
 		t.Errorf("the last caller is forgotten: %d", status)
 	}
 }
+
+// TestPublicReputationIsNotLimited: finn would stop asking.
+func TestPublicReputationIsNotLimited(t *testing.T) {
+	t.Parallel()
+	s := newGateway(t, limits(http.RateLimits{Clients: 1}), func(c *http.Config) { c.PublicReputation = true })
+	for range 3 {
+		s.do(t, call{path: "/reputation/bear-1", key: anyone}).want(t, 200)
+	}
+}

@@ -129,9 +129,11 @@ func (q *query) cursor(name string) string {
 func newCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
 // clip shortens what a message repeats, and makes it text that JSON can hold.
-func clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
+func clip(s string) string { return clipTo(s, 64) }
+
+func clipTo(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -87,8 +88,6 @@ type Config struct {
 	RateLimits     RateLimits
 	PaymentHeaders bool // answers say that payment is a scaffold
 
-	Tracing func(http.Handler) http.Handler // sees requests when they have an id and a route; none when nil
-
 	// Upstream and Ownership are nil together where there is no finn.
 	Upstream    Upstream
 	Ownership   Ownership
@@ -96,6 +95,14 @@ type Config struct {
 	MaxOutcomes int           // chats whose outcome is not in the log yet; 1,000 when 0
 	// PublicReputation lets anyone ask for the score that finn reads.
 	PublicReputation bool
+
+	// Tracing wraps the answering of requests that have an id. [Route] names the
+	// route afterwards. No wrapping when nil.
+	Tracing func(http.Handler) http.Handler
+	// Metrics is told of every request, and MetricsHandler serves GET /metrics to
+	// anyone. Nobody is told, and there is no such route, when they are nil.
+	Metrics        Metrics
+	MetricsHandler http.Handler
 }
 
 // Server answers requests. It is safe for concurrent use.
@@ -106,6 +113,7 @@ type Server struct {
 	limiters limiters
 	adminKey [sha256.Size]byte // hash of the administrators' key
 	handler  http.Handler
+	openAPI  func() []byte // made when it is first asked for
 	started  time.Time
 	streams  chan struct{} // a place for each open stream
 	pasts    chan struct{} // a place for each request that reads the past
@@ -124,6 +132,9 @@ func NewServer(config Config) *Server {
 	if config.MaxStreams <= 0 {
 		config.MaxStreams = 100
 	}
+	if config.Metrics == nil {
+		config.Metrics = noMetrics{}
+	}
 	if config.MaxPasts <= 0 {
 		config.MaxPasts = 2
 	}
@@ -136,6 +147,7 @@ func NewServer(config Config) *Server {
 		streams: make(chan struct{}, config.MaxStreams), pasts: make(chan struct{}, config.MaxPasts),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })
 	s.outcomes = s.newOutcomes()
 	s.router, s.routes = s.newRouter()
 	s.handler = chain(s.answer(serveRoute),
@@ -143,6 +155,7 @@ func NewServer(config Config) *Server {
 		s.requestID,
 		s.findRoute,
 		slot(s.Tracing),
+		s.measure,
 		s.recovery,
 		securityHeaders,
 		s.paymentStatus,
@@ -203,11 +216,12 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 	if s.PublicReputation {
 		scopeFinn = probe // finn takes a refusal for a failure
 	}
-	for _, route := range []route{
+	table := []route{
 		{http.MethodGet, "/", anyone, s.getRoot},
 		{http.MethodGet, "/livez", probe, s.getLive},
 		{http.MethodGet, "/readyz", probe, s.getReady},
 		{http.MethodGet, "/api/health", probe, s.getHealth},
+		{http.MethodGet, "/api/openapi.json", probe, s.getOpenAPI},
 
 		{http.MethodGet, "/api/auth/nonce", signIn, s.getNonce},
 		{http.MethodPost, "/api/auth/siwe", signIn, withBody(maxSignIn, s.postSignIn)},
@@ -248,7 +262,11 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 		{http.MethodGet, "/api/projections", scopeAdmin, s.listProjections},
 		{http.MethodGet, "/api/projections/{name}/failures", scopeAdmin, s.listFailures},
 		{http.MethodPost, "/api/admin/reputation/{nftId}/reset", scopeAdmin, s.resetReputation},
-	} {
+	}
+	if s.MetricsHandler != nil {
+		table = append(table, route{http.MethodGet, "/metrics", probe, s.getMetrics})
+	}
+	for _, route := range table {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {
 			methods = append(methods, http.MethodHead)

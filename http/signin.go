@@ -52,10 +52,10 @@ var (
 // MessageError says why a message or its signature cannot be read. Its text is for
 // the caller, who wrote them.
 type MessageError struct {
-	Detail string
+	Field, Detail string
 }
 
-func (e *MessageError) Error() string { return e.Detail }
+func (e *MessageError) Error() string { return e.Field + ": " + e.Detail }
 
 const (
 	// maxSignIn bounds a sign-in in bytes: a message of 4 KiB with every character
@@ -177,16 +177,22 @@ func (s *Server) getKeySet(w http.ResponseWriter, r *http.Request) error {
 	if s.SignIn != nil {
 		set = s.SignIn.KeySet()
 	}
-	sum := sha256.Sum256(set)
+	writePublic(w, r, set, keySetAge)
+	return nil
+}
+
+// writePublic answers with JSON that anyone may see and keep for a while, or that
+// the caller has it.
+func writePublic(w http.ResponseWriter, r *http.Request, text []byte, age time.Duration) {
+	sum := sha256.Sum256(text)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	w.Header().Set("ETag", etag)
-	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", seconds(keySetAge)))
+	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", seconds(age)))
 	if matches(r.Header.Get("If-None-Match"), etag) {
 		w.WriteHeader(http.StatusNotModified)
-		return nil
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(set)
-	return nil
+	_, _ = w.Write(text)
 }

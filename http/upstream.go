@@ -113,7 +113,7 @@ type Ownership interface {
 // Outgoing adds to a request to another service what belongs to the request that
 // is being served: its id.
 func Outgoing(ctx context.Context, header http.Header) {
-	if id := requestIDFrom(ctx); id != "" {
+	if id := RequestID(ctx); id != "" {
 		header.Set(requestIDHeader, id)
 	}
 }

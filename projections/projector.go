@@ -50,6 +50,7 @@ type Projector struct {
 	backend    backend
 	pages      *eventstore.Pages // shared by the projectors of a process
 	far        int64             // events behind from which it catches up
+	middleware []message.HandlerMiddleware
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -66,6 +67,11 @@ type Config struct {
 	// before it writes; 0 means 10,000.
 	CatchUp int64
 	Logger  *slog.Logger
+	// Middleware sees each page that is folded in a transaction of its own, from
+	// outside: [message.HandlerNameFromCtx] is the projection, [eventstore.PageFrom]
+	// the page. An error was noted already, and makes the page come again. The first
+	// is the outermost.
+	Middleware []message.HandlerMiddleware
 }
 
 // NewProjectors returns one projector for each projection, which write to p.
@@ -83,7 +89,8 @@ func newProjectors(b backend, config Config) []*Projector {
 	for _, projection := range all() {
 		projectors = append(projectors, &Projector{
 			projection: projection, params: config.Params, backend: b, pages: pages, far: config.CatchUp,
-			logger: config.Logger.With("projection", projection.name), state: Stopped,
+			middleware: config.Middleware,
+			logger:     config.Logger.With("projection", projection.name), state: Stopped,
 		})
 	}
 	return projectors
@@ -234,6 +241,7 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the router: %w", err)
 	}
+	router.AddMiddleware(t.projector.middleware...)
 	router.AddMiddleware(t.note, middleware.Recoverer)
 	router.AddConsumerHandler(t.projector.projection.name, eventstore.Topic, feed, t.handle)
 	return router, nil

@@ -24,17 +24,21 @@ type backend struct {
 	projectors []*projections.Projector
 	pool       *pgxpool.Pool // nil in memory
 	waiting    *waiting      // nil in memory
+	queued     func() int    // appends that wait
+	rebuilds   func(context.Context) ([]projections.Rebuilding, error)
 	close      func()
 }
 
-func (b *backend) importer() eventstore.Importer { return eventstore.Importer{Log: b.log} }
+func (b *backend) importer(seen *observation) eventstore.Importer {
+	return eventstore.Importer{Log: b.log, Observe: seen.Imported}
+}
 
-func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, logger *slog.Logger) (*backend, error) {
+func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, seen *observation, logger *slog.Logger) (*backend, error) {
 	if s.Database.URL == "" {
-		return s.openMemory(ctx, params, logger), nil
+		return s.openMemory(ctx, params, seen, logger), nil
 	}
 	var waiting waiting
-	pool, err := s.Database.connect(ctx, &waiting)
+	pool, err := s.Database.connect(ctx, seen.tracer(&waiting))
 	if err != nil {
 		return nil, err
 	}
@@ -47,11 +51,12 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 		pool.Close()
 		return nil, err
 	}
-	log := eventstore.OpenPostgres(pool, logger)
+	log := eventstore.OpenPostgres(pool, logger, seen.Metrics, seen.traces)
 	return &backend{
-		store: "postgres", log: log, reader: rows, rows: rows, pool: pool, waiting: &waiting,
+		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, pool: pool, waiting: &waiting,
+		queued: log.Queued, rebuilds: rows.Rebuilds,
 		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger, Middleware: seen.pages()}),
 		close: func() {
 			log.Close()
 			pool.Close()
@@ -59,14 +64,16 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 	}, nil
 }
 
-func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, logger *slog.Logger) *backend {
+func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, seen *observation, logger *slog.Logger) *backend {
 	logger.WarnContext(ctx, "no DATABASE_URL: everything is in memory, and events are lost when this process stops")
 	log := eventstore.NewMemory()
 	rows := projections.NewMemory(log)
 	return &backend{
-		store: "memory", log: log, reader: rows, rows: rows,
+		store: "memory", log: seen.Log(log), reader: rows, rows: rows,
+		queued:     func() int { return 0 },
+		rebuilds:   func(context.Context) ([]projections.Rebuilding, error) { return nil, nil },
 		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger, Middleware: seen.pages()}),
 		close:      func() {},
 	}
 }

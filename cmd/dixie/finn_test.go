@@ -17,6 +17,7 @@ import (
 	"dixie/auth"
 	"dixie/http"
 	"dixie/internal/fakefinn"
+	"dixie/internal/telemetry"
 	"dixie/reputation"
 )
 
@@ -37,7 +38,7 @@ func newFinn(t *testing.T) (*fakefinn.Server, *finn) {
 	web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	web.Start()
 	t.Cleanup(web.Close)
-	f, err := finnSettings{URL: web.URL, Timeout: time.Minute}.open(slog.New(slog.DiscardHandler))
+	f, err := finnSettings{URL: web.URL, Timeout: time.Minute}.open(nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,14 +109,14 @@ func TestUpstream(t *testing.T) {
 // TestNoFinn: without a URL there is none, and nobody minds.
 func TestNoFinn(t *testing.T) {
 	t.Parallel()
-	f, err := finnSettings{}.open(slog.New(slog.DiscardHandler))
+	f, err := finnSettings{}.open(nil, slog.New(slog.DiscardHandler))
 	var config http.Config
 	finnSettings{}.apply(&config, f)
 	if err != nil || config.Upstream != nil || config.Ownership != nil || f.health(t.Context()) != nil {
 		t.Errorf("%v, %+v", err, config)
 	}
 	f.close()
-	if _, err := (finnSettings{URL: "ftp://me:hunter2@finn"}).open(nil); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "finn-url") {
+	if _, err := (finnSettings{URL: "ftp://me:hunter2@finn"}).open(nil, nil); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "finn-url") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -148,14 +149,19 @@ func TestStopAfterChat(t *testing.T) {
 	defer stop()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	_, f := newFinn(t)
-	backend := (&serveCmd{}).openMemory(ctx, reputation.DefaultParams(), logger)
+	seen, err := observeSettings{}.observe(ctx, telemetry.Build{}, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer seen.stop(0)
+	backend := (&serveCmd{}).openMemory(ctx, reputation.DefaultParams(), seen, logger)
 	log := &sleepy{Log: backend.log}
 	list, err := auth.OpenAllowlist(filepath.Join(t.TempDir(), "allowlist.json"), logger)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := http.Config{
-		Log: log, Allowlist: allowlist{Allowlist: list, everyone: true}, Importer: backend.importer(), Reputations: backend.reader, Authenticator: wallet(owner),
+		Log: log, Allowlist: allowlist{Allowlist: list, everyone: true}, Importer: backend.importer(seen), Reputations: backend.reader, Authenticator: wallet(owner),
 		Monitor: backend.monitor(time.Minute, f), Params: reputation.DefaultParams(), Logger: logger,
 	}
 	finnSettings{}.apply(&config, f)

@@ -79,7 +79,7 @@ var signInErrors = map[error]error{
 
 func signInError(err error) error {
 	if message := (*auth.MessageError)(nil); errors.As(err, &message) {
-		return &http.MessageError{Detail: message.Error()}
+		return (*http.MessageError)(message)
 	}
 	for ours, theirs := range signInErrors {
 		if errors.Is(err, ours) {
@@ -149,17 +149,18 @@ func (a allowlist) AddKey(ctx context.Context, wanted http.APIKey, secret string
 	if err != nil {
 		return http.APIKey{}, "", &http.EntryError{Field: "scopes", Detail: err.Error()}
 	}
-	if err := auth.CheckKeyName(wanted.Name); err != nil {
-		return http.APIKey{}, "", &http.EntryError{Field: "name", Detail: err.Error()}
-	}
 	now := time.Now()
-	var key auth.Key
+	key := auth.KeyOf(wanted.Name, secret, scopes, now)
 	if secret == "" {
 		secret, key = auth.NewKey(wanted.Name, scopes, now)
 	} else if err := auth.CheckSecret(secret); err != nil {
 		return http.APIKey{}, "", &http.EntryError{Field: "value", Detail: err.Error()}
-	} else {
-		key = auth.KeyOf(wanted.Name, secret, scopes, now)
+	}
+	if key.Name == "" {
+		key.Name = "key-" + strings.TrimPrefix(key.Hash, "sha256:")[:8]
+	}
+	if err := auth.CheckKeyName(key.Name); err != nil {
+		return http.APIKey{}, "", &http.EntryError{Field: "name", Detail: err.Error()}
 	}
 	return newAPIKey(key), secret, entryError(a.Allowlist.AddKey(ctx, key, now))
 }
@@ -168,6 +169,9 @@ func (a allowlist) AddKey(ctx context.Context, wanted http.APIKey, secret string
 func (a allowlist) Remove(ctx context.Context, entry string) error {
 	if wallet, err := auth.ParseAddress(entry); err == nil {
 		return entryError(a.RemoveWallet(ctx, wallet, time.Now()))
+	}
+	if key, err := a.Find(entry); err == nil { // as clients of the service before this one say it
+		entry = key.Name
 	}
 	return entryError(a.RemoveKey(ctx, entry, time.Now()))
 }

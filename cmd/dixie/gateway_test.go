@@ -9,12 +9,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math/big"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,10 +44,10 @@ func newAccount(t testing.TB) account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := account{key: key}
+	a := account{key: key}
 	sum := keccak(key.PubKey().SerializeUncompressed()[1:])
-	copy(w.address[:], sum[12:])
-	return w
+	copy(a.address[:], sum[12:])
+	return a
 }
 
 func keccak(data []byte) []byte {
@@ -56,14 +57,21 @@ func keccak(data []byte) []byte {
 }
 
 // signIn is the body of a sign-in with a nonce.
-func (w account) signIn(t testing.TB, nonce string) string {
+func (a account) signIn(t testing.TB, nonce string) string {
 	t.Helper()
+	return a.signInAt(t, "https://"+site, nonce)
+}
+
+// signInAt is the body of a sign-in from another site.
+func (a account) signInAt(t testing.TB, origin, nonce string) string {
+	t.Helper()
+	_, domain, _ := strings.Cut(origin, "://")
 	message := auth.Message{
-		Domain: site, Address: w.address, URI: "https://" + site + "/login", ChainID: 1, Nonce: nonce,
+		Domain: domain, Address: a.address, URI: origin + "/login", ChainID: 1, Nonce: nonce,
 		IssuedAt: reputation.TimestampOf(time.Now().Truncate(time.Second)),
 	}.String()
 	signed := fmt.Sprintf("\x19Ethereum Signed Message:\n%d%s", len(message), message)
-	compact := secpecdsa.SignCompact(w.key, keccak([]byte(signed)), false)
+	compact := secpecdsa.SignCompact(a.key, keccak([]byte(signed)), false)
 	signature := append(compact[1:], compact[0])
 	body, err := json.Marshal(map[string]string{"message": message, "signature": "0x" + hex.EncodeToString(signature)})
 	if err != nil {
@@ -218,7 +226,11 @@ func checkToken(t testing.TB, token string, set answered, w account) {
 	if len(set.Keys) != 1 || set.Keys[0].Alg != "ES256" || set.Keys[0].Use != "sig" || set.Keys[0].Kid != "dixie-es256-v1" {
 		t.Fatalf("the key set is %+v", set.Keys)
 	}
-	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: coordinate(t, set.Keys[0].X), Y: coordinate(t, set.Keys[0].Y)}
+	point := slices.Concat([]byte{4}, coordinate(t, set.Keys[0].X), coordinate(t, set.Keys[0].Y))
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
 	parsed, err := jwt.Parse(token, func(*jwt.Token) (any, error) { return public, nil },
 		jwt.WithValidMethods([]string{"ES256"}), jwt.WithIssuer("dixie-bff"), jwt.WithExpirationRequired())
 	if err != nil {
@@ -229,13 +241,13 @@ func checkToken(t testing.TB, token string, set answered, w account) {
 	}
 }
 
-func coordinate(t testing.TB, text string) *big.Int {
+func coordinate(t testing.TB, text string) []byte {
 	t.Helper()
-	bytes, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(bytes) != 32 {
+	number, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(number) != 32 {
 		t.Fatalf("coordinate %q: %v", text, err)
 	}
-	return new(big.Int).SetBytes(bytes)
+	return number
 }
 
 // TestAdministerAllowlist: what administrators change counts at once, for tokens
@@ -263,6 +275,15 @@ func TestAdministerAllowlist(t *testing.T) {
 	again.call("GET", "/api/reputation", "", "Authorization", "Bearer dxk_chosen_for_the_hive").want(t, 200, "")
 	again.call("POST", "/api/admin/allowlist/hive/rotate", "", admin...).want(t, 200, "")
 	again.call("GET", "/api/reputation", "", "Authorization", "Bearer dxk_chosen_for_the_hive").want(t, 401, "invalid_token")
+	// As clients of the service before this one do it.
+	const chosen = "dxk_chosen_by_an_older_client"
+	again.call("POST", "/api/admin/allowlist", `{"type":"apiKey","value":"`+chosen+`"}`, admin...).want(t, 201, "")
+	again.call("GET", "/api/reputation", "", "Authorization", "Bearer "+chosen).want(t, 200, "")
+	again.call("DELETE", "/api/admin/allowlist/"+chosen, "", admin...).want(t, 200, "")
+	again.call("GET", "/api/reputation", "", "Authorization", "Bearer "+chosen).want(t, 401, "invalid_token")
+	if strings.Contains(again.log.String(), chosen) {
+		t.Error("the log has the key")
+	}
 	text, err := os.ReadFile(file)
 	if err != nil || bytes.Contains(text, []byte("dxk_")) {
 		t.Errorf("the file holds %s, %v", text, err)
@@ -276,11 +297,14 @@ func TestSecretsAreNotTold(t *testing.T) {
 	w := newAccount(t)
 	env, _ := gatewayEnv(t, w)
 	const password, legacy, wrong = "pass-of-the-tests", "a-legacy-secret-of-the-tests-0123456789", "dxk_not_a_key_of_anyone_1"
-	env = append(env, "LOG_LEVEL=debug", "DIXIE_JWT_LEGACY_HS256_SECRET="+legacy)
+	const finnToken, node, number = "a-token-for-finn-of-the-tests", "https://node.example/a-key-of-the-tests", "a-number-of-the-tests"
+	env = append(env, "LOG_LEVEL=debug", "DIXIE_JWT_LEGACY_HS256_SECRET="+legacy, "FINN_URL=http://127.0.0.1:1",
+		"FINN_AUTH_TOKEN="+finnToken, "DIXIE_SIWE_RPC_URLS=1="+node)
 	s := serveFor(t, env...)
 	session := s.call("POST", "/api/auth/siwe", w.signIn(t, "k7Qw2Zt9Lm4Xb8Rc"), "X-Forwarded-For", "203.0.113.9")
 	s.call("GET", "/api/reputation", "", "Authorization", "Bearer "+session.Token)
 	s.call("GET", "/api/reputation", "", "Authorization", "Bearer "+wrong)
+	s.call("POST", "/api/chat", `{"prompt":"hello"}`, "Authorization", "Bearer "+session.Token).want(t, 503, "upstream_error")
 	s.call("GET", "/api/reputation/"+wrong, "", "Authorization", "Bearer "+wrong)
 	s.call("GET", "/api/admin/allowlist", "", "X-Admin-Key", testAdminKey)
 	s.call("GET", "/api/admin/allowlist", "", "X-Admin-Key", testAdminKey+"?")
@@ -291,11 +315,12 @@ func TestSecretsAreNotTold(t *testing.T) {
 	}
 	_, unreachable, _ := cli(t, append(env, "DATABASE_URL=postgres://me:"+password+"@127.0.0.1:1/none"), "serve")
 	_, malformed, _ := cli(t, append(env, "DATABASE_URL=postgres://me:"+password+"@:x:/none"), "serve")
+	_, unreadable, _ := cli(t, append(env, "DIXIE_SIWE_RPC_URLS="+number+"="+node, "DIXIE_RATE_LIMIT_RPM=many"), "serve")
 	pem := regexp.MustCompile(`[A-Za-z0-9+/=]{32,}`).FindString(env[0])
-	for where, text := range map[string]string{"log": s.log.String(), "help": help, "no database": unreachable, "bad URL": malformed} {
+	for where, text := range map[string]string{"log": s.log.String(), "help": help, "no database": unreachable, "bad URL": malformed, "bad settings": unreadable} {
 		for what, secret := range map[string]string{
 			"key": pem, "administrators' key": testAdminKey, "legacy secret": legacy, "password": password,
-			"token": session.Token, "wrong API key": wrong,
+			"token": session.Token, "wrong API key": wrong, "token for finn": finnToken, "node": node, "number": number,
 		} {
 			if secret == "" {
 				t.Fatalf("there is no %s", what)
@@ -305,8 +330,12 @@ func TestSecretsAreNotTold(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(s.log.String(), "wrong_admin_key") || unreachable == "" || malformed == "" {
-		t.Error("nothing was told at all")
+	for text, part := range map[string]string{
+		s.log.String(): "wrong_admin_key", help: "DIXIE_ADMIN_KEY", unreachable: "connect", malformed: "database-url", unreadable: "DIXIE_SIWE_RPC_URLS",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s is not told of in\n%s", part, text)
+		}
 	}
 }
 
@@ -328,27 +357,90 @@ func TestUnknownVariables(t *testing.T) {
 	}
 }
 
-// TestAllProblemsAtOnce: a start that fails says all that has to be mended.
+// TestAllProblemsAtOnce: a start that fails says all that has to be mended: what
+// cannot be read, and what makes no sense.
 func TestAllProblemsAtOnce(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "allowlist.json")
 	if err := os.WriteFile(file, []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, stderr, err := cli(t, []string{
-		"DIXIE_JWT_PRIVATE_KEY=too-short", "DIXIE_ADMIN_KEY=short", "DIXIE_CORS_ORIGINS=https://*.example/path",
-		"DIXIE_SIWE_DOMAINS=https://a/b", "DIXIE_SCORING_ALPHA_MIN=2", "DIXIE_ALLOWLIST_PATH=" + file, "DIXIE_RATE_LIMIT_RPM=-1",
-	}, "serve", "--port", "0")
-	if err == nil {
-		t.Fatal("the server started")
+	senseless := map[string]string{ // and the word by which the complaint names it
+		"DIXIE_JWT_PRIVATE_KEY=too-short": "DIXIE_JWT_PRIVATE_KEY", "DIXIE_ADMIN_KEY=short": "DIXIE_ADMIN_KEY",
+		"DIXIE_CORS_ORIGINS=https://*.example/path": "DIXIE_CORS_ORIGINS", "DIXIE_SIWE_DOMAINS=https://a/b": "DIXIE_SIWE_DOMAINS",
+		"DIXIE_SCORING_ALPHA_MIN=2": "alpha_min", "DIXIE_ALLOWLIST_PATH=" + file: file, "DIXIE_RATE_LIMIT_RPM=-1": "DIXIE_RATE_LIMIT_RPM",
+		"FINN_URL=ftp://finn": "finn-url", "DATABASE_URL=nonsense": "database-url",
 	}
-	for _, want := range []string{
-		"DIXIE_JWT_PRIVATE_KEY", "DIXIE_ADMIN_KEY", "DIXIE_CORS_ORIGINS", "DIXIE_SIWE_DOMAINS", "alpha_min", file, "DIXIE_RATE_LIMIT_RPM",
-	} {
-		if !strings.Contains(stderr, want) {
-			t.Errorf("%s is not named:\n%s", want, stderr)
+	unreadable := map[string]string{
+		"DIXIE_SHUTDOWN_GRACE=soon": "DIXIE_SHUTDOWN_GRACE", "DATABASE_POOL_SIZE=many": "DATABASE_POOL_SIZE",
+		"LOG_FORMAT=xml": "LOG_FORMAT", "DIXIE_TRUSTED_PROXIES=here": "DIXIE_TRUSTED_PROXIES", "DIXIE_SIWE_CHAINS=main": "DIXIE_SIWE_CHAINS",
+	}
+	both := maps.Clone(senseless)
+	maps.Copy(both, unreadable)
+	for _, problems := range []map[string]string{senseless, unreadable, both} {
+		_, stderr, err := cli(t, slices.Collect(maps.Keys(problems)), "serve", "--port", "0")
+		if err == nil {
+			t.Fatal("the server started")
+		}
+		for variable, word := range problems {
+			if !strings.Contains(stderr, word) {
+				t.Errorf("%s is not told of:\n%s", variable, stderr)
+			}
 		}
 	}
+}
+
+// TestEmptyVariables: a variable that is empty is one that is not set.
+func TestEmptyVariables(t *testing.T) {
+	t.Parallel()
+	help := mustCLI(t, nil, "serve", "--help")
+	var env []string
+	for _, match := range regexp.MustCompile(`\$([A-Z0-9_]+)`).FindAllStringSubmatch(help, -1) {
+		env = append(env, match[1]+"=")
+	}
+	if len(env) < 40 {
+		t.Fatalf("help tells of %d variables", len(env))
+	}
+	s := serveFor(t, env...)
+	s.call("GET", "/api/auth/nonce", "").want(t, 503, "signin_unconfigured")
+}
+
+// TestWithoutNewSettings: a server without any of the settings that came with
+// signing in goes on as before, and says what it cannot do.
+func TestWithoutNewSettings(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "allowlist.json")
+	key := strings.TrimSpace(mustCLI(t, nil, "apikey", "new", "--name", "old", "--scopes", "read,append", "--allowlist-path", file))
+	s := serveFor(t, "DIXIE_ALLOWLIST_PATH="+file)
+	bearer := []string{"Authorization", "Bearer " + key}
+	for range 200 { // nobody limits it
+		s.call("GET", "/api/reputation", "", bearer...).want(t, 200, "")
+	}
+	s.call("POST", "/api/auth/siwe", newAccount(t).signIn(t, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 503, "signin_unconfigured")
+	if set := s.call("GET", "/api/auth/.well-known/jwks.json", "").want(t, 200, ""); len(set.Keys) != 0 {
+		t.Errorf("the key set is %+v", set.Keys)
+	}
+	s.call("GET", "/api/admin/allowlist", "", "X-Admin-Key", "").want(t, 401, "unauthorized")
+	s.call("GET", "/api/admin/allowlist", "", "X-Admin-Key", testAdminKey).want(t, 403, "forbidden")
+	s.call("GET", "/api/admin/allowlist", "", bearer...).want(t, 403, "insufficient_scope")
+}
+
+// TestDevelopment: without any settings every wallet can sign in, until one is
+// listed; what is listed lasts for this run only.
+func TestDevelopment(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	one, other := newAccount(t), newAccount(t)
+	token := s.call("POST", "/api/auth/siwe", one.signInAt(t, s.url, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 200, "").Token
+	bearer := []string{"Authorization", "Bearer " + token}
+	s.call("GET", "/api/reputation", "", bearer...).want(t, 200, "")
+	admin := []string{"Authorization", "Bearer " + devKey}
+	s.call("POST", "/api/admin/allowlist", `{"type":"wallet","value":"`+other.address.String()+`"}`, admin...).want(t, 201, "")
+	s.call("GET", "/api/reputation", "", bearer...).want(t, 403, "forbidden")
+	s.call("POST", "/api/auth/siwe", other.signInAt(t, s.url, "k7Qw2Zt9Lm4Xb8Rd")).want(t, 200, "")
+	s.stop()
+	again := serve(t, nil)
+	again.call("POST", "/api/auth/siwe", one.signInAt(t, again.url, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 200, "")
 }
 
 // TestForwardedLimit: over HTTP as operators run it, a caller is limited and told

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -23,9 +22,8 @@ type parts struct {
 	params    reputation.Params
 	tokens    *auth.Tokens // nil: nobody can sign in
 	allowlist allowlist
-	finn      *finn  // nil: there is none
+	finn      *finn  // nil: there is none, or it is not opened yet
 	devKey    string // the API key of --dev
-	scratch   string // a directory of this run only, and empty where none was needed
 }
 
 // open opens all parts, and reports all that is wrong with the settings.
@@ -40,9 +38,9 @@ func (s *serveCmd) open(ctx context.Context, logger *slog.Logger) (*parts, error
 	if s.Database.URL != "" {
 		_, databaseErr = s.Database.config()
 	}
-	p.finn, finnErr = s.Finn.open(logger)
+	finnErr = s.Finn.check()
 	listErr := s.openAllowlist(p, logger)
-	err := errors.Join(databaseErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr, paramsErr)
+	err := errors.Join(databaseErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr, paramsErr, s.Observe.check())
 	if err != nil {
 		p.close()
 		return nil, err
@@ -50,30 +48,19 @@ func (s *serveCmd) open(ctx context.Context, logger *slog.Logger) (*parts, error
 	return p, nil
 }
 
-func (p *parts) close() {
-	p.finn.close()
-	if p.scratch != "" {
-		_ = os.RemoveAll(p.scratch)
-	}
-}
+func (p *parts) close() { p.finn.close() }
 
 // defaultAllowlist is where the allowlist is when nobody says so.
 const defaultAllowlist = "/data/allowlist.json"
 
 // openAllowlist opens the allowlist. With --dev there is one more API key, which is
-// in no file; and where nobody named a file and the default one is not there,
-// changes of the list last for this run only.
+// in no file; and where nobody named a file and the default one is not there, the
+// list is in memory.
 func (s *serveCmd) openAllowlist(p *parts, logger *slog.Logger) error {
-	settings := s.Allowlist
-	if s.Dev && settings.File.Path == defaultAllowlist && missing(defaultAllowlist) {
-		scratch, err := os.MkdirTemp("", "dixie-dev-")
-		if err != nil {
-			return fmt.Errorf("allowlist of this run: %w", err)
-		}
-		p.scratch = scratch
-		settings.File.Path = filepath.Join(p.scratch, "allowlist.json")
+	list, err := auth.NewAllowlist(logger), error(nil)
+	if !s.Dev || s.Allowlist.File.Path != defaultAllowlist || !missing(defaultAllowlist) {
+		list, err = s.Allowlist.open(logger)
 	}
-	list, err := settings.open(logger)
 	if !s.Dev {
 		p.allowlist = allowlist{Allowlist: list}
 		return err
@@ -105,14 +92,15 @@ func missing(path string) bool {
 }
 
 // config is the configuration of a server on a port.
-func (s *serveCmd) config(ctx context.Context, p *parts, backend *backend, port string, logger *slog.Logger) (http.Config, error) {
+func (s *serveCmd) config(ctx context.Context, p *parts, backend *backend, seen *observation, port string, logger *slog.Logger) (http.Config, error) {
 	config := http.Config{
-		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, p.finn),
+		Log: backend.log, Importer: backend.importer(seen), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, p.finn),
 		Past: backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
 		Operations: &operations{reader: backend.reader, projectors: backend.projectors, params: p.params},
 		Params:     p.params, Logger: logger, Version: version(),
 		Authenticator: callers{p.allowlist.Allowlist, p.tokens}, Allowlist: p.allowlist, AdminKey: s.Gateway.AdminKey,
 		Origins: s.Gateway.origins(port), TrustedProxies: s.Gateway.TrustedProxies,
+		Tracing: seen.requests(), Metrics: seen.Metrics, MetricsHandler: seen.metricsHandler(s.Observe),
 		RateLimits: s.Gateway.limits(ctx, s.Dev, logger), PaymentHeaders: s.Gateway.Payment == "true",
 	}
 	s.Finn.apply(&config, p.finn)

@@ -16,6 +16,7 @@ import (
 
 	"dixie/auth"
 	"dixie/http"
+	"dixie/internal/telemetry"
 )
 
 const (
@@ -46,6 +47,7 @@ type serveCmd struct {
 	Finn      finnSettings     `embed:"" group:"Finn"`
 	Scoring   scoring          `embed:"" group:"Scoring"`
 	Logging   logging          `embed:"" group:"Logging"`
+	Observe   observeSettings  `embed:"" group:"Observing"`
 }
 
 // Run serves until ctx ends.
@@ -60,7 +62,16 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 		return err
 	}
 	defer parts.close()
-	backend, err := s.openBackend(ctx, parts.params, logger)
+	left := timeLeft(ctx, s.Grace)
+	seen, err := s.Observe.observe(ctx, telemetry.Build{Version: version(), Scoring: parts.params.Version()}, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { seen.stop(left()) }()
+	if parts.finn, err = s.Finn.open(seen, logger); err != nil {
+		return err
+	}
+	backend, err := s.openBackend(ctx, parts.params, seen, logger)
 	if err != nil {
 		return err
 	}
@@ -69,7 +80,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	config, err := s.config(ctx, parts, backend, port(listener.Addr()), logger)
+	config, err := s.config(ctx, parts, backend, seen, port(listener.Addr()), logger)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -78,7 +89,9 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if s.Dev {
 		printWelcome(c.out, url, parts.devKey, s.sites(port(listener.Addr())))
 	}
-	return s.serve(ctx, listener, http.NewServer(config), backend, parts.allowlist.Allowlist, logger)
+	api := http.NewServer(config)
+	seen.watch(backend, api)
+	return s.serve(ctx, listener, api, backend, parts.allowlist.Allowlist, logger)
 }
 
 // check reports all that is wrong with the settings.
@@ -170,7 +183,7 @@ Try it:
   curl -s -H 'Authorization: Bearer %[2]s' %[1]s/api/reputation/bear-1
 
 Wallets sign in at %[1]s/api/auth/siwe, from %[3]s:
-any wallet, as long as the allowlist has none. Requests are not limited.
+any wallet, as long as the allowlist has none.
 
 `, url, secret, strings.Join(sites, ", "))
 }

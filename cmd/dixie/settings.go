@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"dixie/http"
+	"dixie/internal/telemetry"
 	"dixie/migrations"
 	"dixie/reputation"
 )
@@ -158,8 +160,9 @@ type logging struct {
 
 func (l logging) logger() *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.Level}
+	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
 	if l.Format == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, options))
+		handler = slog.NewTextHandler(os.Stderr, options)
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	return slog.New(telemetry.NewLogHandler(handler, http.RequestID))
 }

@@ -19,19 +19,33 @@ type finnSettings struct {
 	PublicReputation bool          `name:"public-reputation" env:"DIXIE_PUBLIC_REPUTATION" help:"Let anyone read GET /reputation/{nftId}, which finn asks without a key."`
 }
 
-// open connects to finn; nil without an error where there is none.
-func (f finnSettings) open(logger *slog.Logger) (*finn, error) {
+// check reports what is wrong with the settings.
+func (f finnSettings) check() error {
+	finn, err := f.open(nil, slog.New(slog.DiscardHandler))
+	finn.close()
+	return err
+}
+
+// open connects to finn; nil without an error where there is none. seen, which may
+// be nil, sees what is asked and what was remembered.
+func (f finnSettings) open(seen *observation, logger *slog.Logger) (*finn, error) {
 	if f.URL == "" {
 		return nil, nil
 	}
-	client, err := identity.NewClient(identity.Config{
-		BaseURL: f.URL, Token: f.Token, Timeout: f.Timeout, Outgoing: http.Outgoing, Logger: logger,
-	})
+	config := identity.Config{BaseURL: f.URL, Token: f.Token, Timeout: f.Timeout, Outgoing: http.Outgoing, Logger: logger}
+	remember := identity.ResolverConfig{Wallets: f.OwnershipWallets}
+	if seen != nil {
+		config.Transport = seen.FinnTransport(seen.traces.Transport(identity.NewTransport()))
+		remember.Looked = seen.FinnCache
+	}
+	client, err := identity.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("finn-url, finn-auth-token: %w", err)
 	}
-	resolver := identity.NewResolver(client, identity.ResolverConfig{Wallets: f.OwnershipWallets})
-	return &finn{client: client, resolver: resolver}, nil
+	if seen != nil {
+		seen.WatchBreaker(client.Circuit)
+	}
+	return &finn{client: client, resolver: identity.NewResolver(client, remember)}, nil
 }
 
 // apply adds finn, which may be nil, to a server's configuration.

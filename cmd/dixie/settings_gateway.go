@@ -19,9 +19,6 @@ const (
 	// defaultRequests and maxRequests are limits of requests a minute.
 	defaultRequests = 100
 	maxRequests     = 10_000
-	// signInRequests is how many times a minute an address may try to sign in, where
-	// requests are limited at all.
-	signInRequests = 30
 )
 
 // gatewaySettings are who may call the service, and how often.
@@ -84,7 +81,7 @@ func (g gatewaySettings) limits(ctx context.Context, dev bool, logger *slog.Logg
 	if g.KeyLimit != nil {
 		limits.Keys = *g.KeyLimit
 	}
-	limits.SignIn = min(limits.Clients, signInRequests)
+	limits.SignIn = limits.Clients // counted apart, by address
 	return limits
 }
 

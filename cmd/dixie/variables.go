@@ -54,9 +54,9 @@ func (v variables) warnUnknown(ctx context.Context, environ []string, logger *sl
 }
 
 // nearest is the known name that is least edits away, if they are few for its
-// length without the prefix.
+// length.
 func (v variables) nearest(name string) string {
-	near, least := "", max(2, (len(name)-len(variablePrefix))/3)+1
+	near, least := "", len(name)/4+1
 	for _, known := range v {
 		if distance := levenshtein.ComputeDistance(name, known); distance < least {
 			near, least = known, distance

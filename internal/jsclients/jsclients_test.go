@@ -3,15 +3,16 @@
 package jsclients_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,58 +100,63 @@ func node(t *testing.T, dir string, args ...string) string {
 	return string(out)
 }
 
-// serve serves what signing in needs.
+var serving = regexp.MustCompile(`"msg":"serving","url":"([^"]+)"`)
+
+// serve runs the service as operators do, for wallets, and returns its URL.
 func serve(t *testing.T, wallets []string) string {
 	t.Helper()
+	dir := t.TempDir()
+	dixie, list := filepath.Join(dir, "dixie"), filepath.Join(dir, "allowlist.json")
+	if out, err := exec.Command("go", "build", "-o", dixie, "dixie/cmd/dixie").CombinedOutput(); err != nil {
+		t.Fatalf("build the command: %v\n%s", err, out)
+	}
 	key, err := auth.NewSigningKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens, err := auth.NewTokens(auth.TokenConfig{PrivateKey: key.Private})
+	text, err := json.Marshal(map[string]any{"version": 1, "wallets": wallets, "apiKeys": []string{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signIn, err := auth.NewSignIn(auth.SignInConfig{
-		Domains: []string{"dixie.example"}, Chains: []uint64{1}, Nonces: &auth.MemoryNonces{}, RequireServerNonce: true,
-		Admits: func(a auth.Address) bool { return strings.Contains(strings.Join(wallets, " "), a.String()) },
-	})
+	if err := os.WriteFile(list, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(dixie, "serve", "--host", "127.0.0.1", "--port", "0")
+	cmd.Env = []string{
+		"DIXIE_JWT_PRIVATE_KEY=" + key.Private, "DIXIE_ALLOWLIST_PATH=" + list,
+		"DIXIE_SIWE_DOMAINS=dixie.example", "DIXIE_SIWE_REQUIRE_SERVER_NONCE=true",
+	}
+	return start(t, cmd)
+}
+
+// start runs a server until the test ends.
+func start(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
-	reply := func(w http.ResponseWriter, status int, v any) {
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(v)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	mux.HandleFunc("GET /api/auth/nonce", func(w http.ResponseWriter, r *http.Request) {
-		nonce, _ := signIn.NewNonce(r.Context())
-		reply(w, 200, map[string]string{"nonce": nonce})
-	})
-	mux.HandleFunc("POST /api/auth/siwe", func(w http.ResponseWriter, r *http.Request) {
-		var body struct{ Message, Signature string }
-		_ = json.NewDecoder(r.Body).Decode(&body)
-		wallet, err := signIn.Verify(r.Context(), body.Message, body.Signature)
-		if err != nil {
-			status := 401
-			if strings.HasPrefix(err.Error(), "message") || strings.HasPrefix(err.Error(), "domain") {
-				status = 400
+	found := make(chan string, 1)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(found)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			if match := serving.FindStringSubmatch(lines.Text()); match != nil {
+				found <- match[1]
 			}
-			reply(w, status, map[string]string{"error": err.Error()})
-			return
 		}
-		token, _, _ := tokens.Issue(wallet, time.Now())
-		reply(w, 200, map[string]string{"token": token, "wallet": wallet.String(), "expiresIn": "1h"})
 	})
-	mux.HandleFunc("GET /api/auth/verify", func(w http.ResponseWriter, r *http.Request) {
-		claims, err := tokens.Verify(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), time.Now())
-		if err != nil {
-			reply(w, 401, map[string]string{"error": err.Error()})
-			return
-		}
-		reply(w, 200, map[string]any{"wallet": claims.Wallet.String(), "role": claims.Role, "exp": claims.ExpiresAt.Unix()})
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		reading.Wait()
+		_ = cmd.Wait()
 	})
-	mux.HandleFunc("GET /api/auth/.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tokens.JWKS()) })
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL
+	url, ok := <-found
+	if !ok {
+		t.Fatal("the server did not start")
+	}
+	return url
 }
