@@ -20,7 +20,6 @@ type document struct {
 	} `json:"info"`
 	Tags       []tag             `json:"tags"`
 	Paths      members[pathItem] `json:"paths"`
-	Security   []requirement     `json:"security"`
 	Components components        `json:"components"`
 }
 
@@ -48,9 +47,6 @@ type pathItem struct {
 	Delete     *operation  `json:"delete"`
 }
 
-// requirement has the scopes that a security scheme asks for (OpenAPI 3.1 §4.8.30).
-type requirement map[string][]string
-
 type operation struct {
 	Tags        []string          `json:"tags"`
 	Summary     string            `json:"summary"`
@@ -58,7 +54,8 @@ type operation struct {
 	Parameters  []parameter       `json:"parameters"`
 	RequestBody *requestBody      `json:"requestBody"`
 	Responses   members[response] `json:"responses"`
-	Security    []requirement     `json:"security"`
+	Scope       string            `json:"x-scope"`  // that callers need
+	Access      string            `json:"x-access"` // of an open route: anyone, sign-in or probe
 }
 
 // parameter is a parameter or, without Name and In, a header of an answer.
