@@ -80,6 +80,8 @@ type response struct {
 	Description string             `json:"description"`
 	Headers     members[parameter] `json:"headers"`
 	Content     members[media]     `json:"content"`
+
+	shared string // its name among the components, which other operations use as well
 }
 
 type media struct {
@@ -193,10 +195,11 @@ func (d *document) resolve(op *operation) (err error) {
 }
 
 func (d *document) resolveResponse(r *response) (err error) {
-	if r.Ref != "" {
+	if name := nameOf(r.Ref); name != "" {
 		if *r, err = d.Components.Responses.find(r.Ref); err != nil {
 			return err
 		}
+		r.shared = name
 	}
 	for i := range r.Headers {
 		if header := &r.Headers[i].Value; header.Ref != "" {

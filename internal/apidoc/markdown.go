@@ -18,7 +18,7 @@ func Markdown(openAPI, guide []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown, err := template.New("reference").Funcs(template.FuncMap{"cell": cell, "kind": kindText, "answer": answerText, "trim": strings.TrimSpace}).Parse(referenceSource)
+	shown, err := template.New("reference").Funcs(template.FuncMap{"cell": cell, "kind": kindText, "answer": answerText, "common": common, "trim": strings.TrimSpace}).Parse(referenceSource)
 	if err != nil {
 		return nil, fmt.Errorf("read the reference's template: %w", err)
 	}
@@ -55,4 +55,15 @@ func answerText(a answerView) string {
 		text += fmt.Sprintf(" `%s`: %s", m.Type, kindText(m.Kind))
 	}
 	return cell(text)
+}
+
+// common names the answers that other operations give, too.
+func common(answers []answerView) string {
+	var all []string
+	for _, a := range answers {
+		if a.Shared != "" {
+			all = append(all, a.Status)
+		}
+	}
+	return strings.Join(all, ", ")
 }

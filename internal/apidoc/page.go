@@ -27,6 +27,8 @@ func HTML(openAPI, guide []byte) (page []byte, policy string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
+	converter := goldmark.New(goldmark.WithExtensions(extension.Table), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
+	markdown := func(text string) (template.HTML, error) { return convert(converter, text) }
 	shown := template.New("page").Funcs(template.FuncMap{
 		"markdown": markdown, "slug": slug,
 		"style": func() template.CSS { return template.CSS(style) },
@@ -45,9 +47,8 @@ func HTML(openAPI, guide []byte) (page []byte, policy string, err error) {
 	return text.Bytes(), policy, nil
 }
 
-// markdown is CommonMark with tables as HTML. HTML in the text is left out.
-func markdown(text string) (template.HTML, error) {
-	converter := goldmark.New(goldmark.WithExtensions(extension.Table), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
+// convert makes HTML of CommonMark with tables. HTML in the text is left out.
+func convert(converter goldmark.Markdown, text string) (template.HTML, error) {
 	var out bytes.Buffer
 	if err := converter.Convert([]byte(text), &out); err != nil {
 		return "", fmt.Errorf("convert Markdown: %w", err)

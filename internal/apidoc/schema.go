@@ -126,6 +126,10 @@ func kinds(list []*schema, between string) []piece {
 	return all
 }
 
+// maxExact is the largest whole number that every reader of JSON takes as it is
+// (RFC 8259 §6). As a limit it says nothing of the API.
+const maxExact = "9007199254740991"
+
 // rules are the limits of a value, in words; literals are in backquotes.
 func (s *schema) rules() string {
 	if s == nil {
@@ -147,7 +151,9 @@ func (s *schema) rules() string {
 	add("always %s", s.Const)
 	add("at least %s", s.Minimum)
 	add("more than %s", s.ExclusiveMinimum)
-	add("at most %s", s.Maximum)
+	if string(s.Maximum) != maxExact {
+		add("at most %s", s.Maximum)
+	}
 	add("at least %s characters", s.MinLength)
 	add("at most %s characters", s.MaxLength)
 	add("at least %s items", s.MinItems)

@@ -2,6 +2,7 @@ package apidoc
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -12,6 +13,7 @@ import (
 type view struct {
 	Title, Version, Text string
 	Groups               []group
+	Shared               []answerView // that several operations give
 	Schemas              []schemaView
 }
 
@@ -38,6 +40,7 @@ type parameterView struct {
 
 type answerView struct {
 	Status, Text string
+	Shared       string // its name when several operations give it
 	Media        []mediaView
 }
 
@@ -69,6 +72,7 @@ func newView(doc *document) view {
 		}
 		v.Groups = append(v.Groups, g)
 	}
+	v.Shared = sharedAnswers(v.Groups)
 	for _, s := range doc.Components.Schemas {
 		v.Schemas = append(v.Schemas, schemaView{
 			Name: s.Name, Anchor: "schema-" + slug(s.Name), Text: s.Value.text(),
@@ -76,6 +80,23 @@ func newView(doc *document) view {
 		})
 	}
 	return v
+}
+
+// sharedAnswers are those that several operations give, each once, by status.
+func sharedAnswers(groups []group) []answerView {
+	var all []answerView
+	for _, g := range groups {
+		for _, op := range g.Operations {
+			for _, a := range op.Answers {
+				known := slices.ContainsFunc(all, func(b answerView) bool { return a.Shared == b.Shared })
+				if a.Shared != "" && !known {
+					all = append(all, a)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b answerView) int { return strings.Compare(a.Status, b.Status) })
+	return all
 }
 
 func newOperation(path string, op methodOperation) operationView {
@@ -92,9 +113,13 @@ func newOperation(path string, op methodOperation) operationView {
 		v.BodyText, v.Body = op.RequestBody.Description, newMedia(op.RequestBody.Content)
 	}
 	for _, r := range op.Responses {
-		v.Answers = append(v.Answers, answerView{Status: r.Name, Text: r.Value.Description, Media: newMedia(r.Value.Content)})
+		v.Answers = append(v.Answers, newAnswer(r.Name, r.Value))
 	}
 	return v
+}
+
+func newAnswer(status string, r response) answerView {
+	return answerView{Status: status, Text: r.Description, Shared: r.shared, Media: newMedia(r.Content)}
 }
 
 // access says who may use a route.
