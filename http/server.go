@@ -115,6 +115,7 @@ type Server struct {
 	adminKey [sha256.Size]byte // hash of the administrators' key
 	handler  http.Handler
 	openAPI  func() []byte // made when it is first asked for
+	docs     func() docsPage
 	started  time.Time
 	streams  chan struct{} // a place for each open stream
 	pasts    chan struct{} // a place for each request that reads the past
@@ -149,6 +150,7 @@ func NewServer(config Config) *Server {
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })
+	s.docs = sync.OnceValue(func() docsPage { return newDocsPage(s.openAPI()) })
 	s.outcomes = s.newOutcomes()
 	s.router, s.routes = s.newRouter()
 	s.handler = chain(s.answer(serveRoute),
@@ -223,6 +225,7 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 		{http.MethodGet, "/readyz", probe, s.getReady},
 		{http.MethodGet, "/api/health", probe, s.getHealth},
 		{http.MethodGet, "/api/openapi.json", probe, s.getOpenAPI},
+		{http.MethodGet, "/docs", probe, s.getDocs},
 
 		{http.MethodGet, "/api/auth/nonce", signIn, s.getNonce},
 		{http.MethodPost, "/api/auth/siwe", signIn, withBody(maxSignIn, s.postSignIn)},
