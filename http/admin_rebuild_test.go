@@ -69,7 +69,9 @@ func TestRebuildAnswers(t *testing.T) {
 	waiting := with(running, func(r *reputation.Rebuild) {
 		r.Stage, r.Position, r.WaitsFor = reputation.StageSwapping, r.Head, "process 99 (psql) since 2026-02-25T11:00:00Z"
 	})
-	failed := with(running, func(r *reputation.Rebuild) { r.State, r.Failure = reputation.RebuildFailed, "its process was told to stop" })
+	failed := with(running, func(r *reputation.Rebuild) {
+		r.State, r.Failure = reputation.RebuildFailed, "its process was told to stop"
+	})
 	interrupted := with(running, func(r *reputation.Rebuild) { r.State = reputation.RebuildInterrupted })
 	begun := with(running, func(r *reputation.Rebuild) { r.Position, r.Head, r.UpdatedAt = 0, 0, r.StartedAt })
 	for name, c := range map[string]struct {

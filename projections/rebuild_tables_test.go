@@ -110,8 +110,8 @@ func TestRebuildObstacles(t *testing.T) {
 		"rule":         {`CREATE RULE r AS ON DELETE TO reputation_aggregates DO INSTEAD NOTHING`, "rule r", projections.Cohorts},
 		"sequence":     {`ALTER TABLE reputation_aggregates ADD COLUMN n bigserial`, "sequence reputation_aggregates_n_seq", projections.Cohorts},
 		"identity":     {`ALTER TABLE reputation_aggregates REPLICA IDENTITY FULL`, "replica identity", projections.Cohorts},
-		"values":       {`ALTER TABLE reputation_aggregates ADD COLUMN note json; UPDATE reputation_aggregates SET note = '1' WHERE nft_id = 'bear-a'`, "values in the column note", projections.Cohorts},
-		"other values": {`ALTER TABLE reputation_task_cohorts ADD COLUMN "a kind" int DEFAULT 7; UPDATE reputation_task_cohorts SET "a kind" = 8 WHERE nft_id = 'bear-a'`, "values in the column a kind", projections.Aggregates},
+		"values":       {`ALTER TABLE reputation_aggregates ADD COLUMN note json; UPDATE reputation_aggregates SET note = '1'`, "values in the column note", projections.Cohorts},
+		"other values": {`ALTER TABLE reputation_task_cohorts ADD COLUMN "a kind" int DEFAULT 7; UPDATE reputation_task_cohorts SET "a kind" = 8`, "values in the column a kind", projections.Aggregates},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -49,7 +50,9 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 		return nil, err
 	}
 	log := eventstore.OpenPostgres(pool, logger)
-	rebuilder := rows.NewRebuilder(projections.RebuildConfig{Params: params, Logger: logger})
+	rebuilder := rows.NewRebuilder(projections.RebuildConfig{
+		Params: params, Logger: logger, Processors: max(1, runtime.GOMAXPROCS(0)-1),
+	})
 	return &backend{
 		store: "postgres", log: log, reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"dixie/projections"
 )
@@ -42,7 +43,7 @@ func (r *rebuildCmd) Run(ctx context.Context, c *console) error {
 		bar.clear()
 		return err
 	}
-	bar.finish(fmt.Sprintf("%d events", done[0].Position))
+	bar.finish(fmt.Sprintf("%d events, tables locked for %s", done[0].Position, done[0].Locked.Round(time.Millisecond)))
 	for _, one := range done {
 		fmt.Fprintf(c.out, "%s: rebuilt at position %d, %d NFTs, %d events set aside\n",
 			one.Projection, one.Position, one.NFTs, one.SetAside)
