@@ -44,13 +44,14 @@ type Allowlist struct {
 	// It must not change while Run runs.
 	Poll time.Duration
 
-	path   string
+	path   string // empty: what follows is kept in memory
 	logger *slog.Logger
 	also   Keys // in no file
 
 	changing sync.Mutex // one change or reload at a time; guards what follows
 	pending  [sha256.Size]byte
 	trouble  string
+	memory   []byte // what the file would say if there were one; nil before a change
 
 	current atomic.Pointer[allowed]
 }
@@ -77,8 +78,8 @@ type Entries struct {
 // empty one. Plain API keys that the service before this one left there are replaced by
 // their hashes at once if the file can be written.
 func OpenAllowlist(path string, logger *slog.Logger) (*Allowlist, error) {
-	a := &Allowlist{path: path, logger: logger}
-	a.current.Store(&allowed{keys: &Keys{}})
+	a := NewAllowlist(logger)
+	a.path = path
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	text, err := readAllowlist(path)
@@ -92,6 +93,14 @@ func OpenAllowlist(path string, logger *slog.Logger) (*Allowlist, error) {
 		return nil, fmt.Errorf("read the allowlist %s: %w", path, err)
 	}
 	return a, nil
+}
+
+// NewAllowlist returns a list that is kept in memory and lost with it. It lists nothing
+// until something is added.
+func NewAllowlist(logger *slog.Logger) *Allowlist {
+	a := &Allowlist{logger: logger}
+	a.current.Store(&allowed{keys: &Keys{}})
+	return a
 }
 
 // load takes over what a file says.
@@ -185,7 +194,7 @@ func (a *Allowlist) RemoveWallet(ctx context.Context, wallet Address, now time.T
 // AddKey lists a key that [NewKey] or [KeyOf] made. It fails with [ErrEntryExists] if
 // the name or the secret is another key's.
 func (a *Allowlist) AddKey(ctx context.Context, key Key, now time.Time) error {
-	if err := errors.Join(key.check(), checkName(key.Name)); err != nil {
+	if err := errors.Join(key.check(), CheckKeyName(key.Name)); err != nil {
 		return fmt.Errorf("add an API key: %w", err)
 	}
 	return a.change(ctx, now, func(f *allowlistFile) error {
@@ -241,6 +250,9 @@ func (a *Allowlist) change(ctx context.Context, now time.Time, apply func(*allow
 }
 
 func (a *Allowlist) changeLocked(ctx context.Context, now time.Time, apply func(*allowlistFile) error) error {
+	if a.path == "" {
+		return a.changeMemory(now, apply)
+	}
 	path := a.path
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // a rename would replace the link
@@ -258,11 +270,34 @@ func (a *Allowlist) changeLocked(ctx context.Context, now time.Time, apply func(
 	if err := apply(file); err != nil {
 		return err
 	}
-	file.UpdatedAt = now.UTC().Truncate(time.Second)
-	text, err := file.write(path)
+	text, err := file.encode(now)
+	if err == nil {
+		err = replaceFile(path, text)
+	}
 	if err != nil {
 		return fmt.Errorf("change the allowlist %s: %w", a.path, err)
 	}
+	a.use(file, text)
+	return nil
+}
+
+// changeMemory changes a list that has no file.
+func (a *Allowlist) changeMemory(now time.Time, apply func(*allowlistFile) error) error {
+	file := &allowlistFile{Version: 1}
+	if a.memory != nil {
+		var err error
+		if file, err = parseAllowlist(a.memory); err != nil {
+			return fmt.Errorf("change the allowlist in memory: %w", err)
+		}
+	}
+	if err := apply(file); err != nil {
+		return err
+	}
+	text, err := file.encode(now)
+	if err != nil {
+		return fmt.Errorf("change the allowlist in memory: %w", err)
+	}
+	a.memory = text
 	a.use(file, text)
 	return nil
 }
@@ -305,6 +340,10 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 // machines write to a shared volume, or what a container's orchestrator puts in its
 // place.
 func (a *Allowlist) Run(ctx context.Context) {
+	if a.path == "" {
+		<-ctx.Done()
+		return
+	}
 	ticker := time.NewTicker(cmp.Or(max(a.Poll, 0), defaultPoll))
 	defer ticker.Stop()
 	for {

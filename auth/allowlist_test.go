@@ -905,3 +905,39 @@ func TestRunWithoutFile(t *testing.T) {
 		running.Wait()
 	})
 }
+
+// A list in memory is like one in a file, except that no file has it.
+func TestAllowlistInMemory(t *testing.T) {
+	t.Parallel()
+	list := auth.NewAllowlist(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { list.Run(ctx) })
+	now := time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC)
+	wallet := auth.Address{1}
+	secret, key := auth.NewKey("bear", auth.Scopes, now)
+	if err := errors.Join(list.AddWallet(ctx, wallet, now), list.AddKey(ctx, key, now)); err != nil {
+		t.Fatal(err)
+	}
+	if err := list.AddWallet(ctx, wallet, now); !errors.Is(err, auth.ErrEntryExists) {
+		t.Errorf("added twice: %v", err)
+	}
+	if found, err := list.Find(secret); err != nil || found.Name != "bear" || !list.HasWallet(wallet) {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	other, _, err := list.RotateKey(ctx, "bear", now)
+	if _, lost := list.Find(secret); err != nil || !errors.Is(lost, auth.ErrUnknownKey) {
+		t.Errorf("rotated: %v, %v", err, lost)
+	}
+	if _, err := list.Find(other); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(list.RemoveWallet(ctx, wallet, now), list.RemoveKey(ctx, "bear", now)); err != nil || list.HasWallet(wallet) {
+		t.Errorf("removed: %v", err)
+	}
+	if e := list.Entries(); len(e.Wallets)+len(e.Keys) != 0 || !e.UpdatedAt.Equal(now) {
+		t.Errorf("left are %+v", e)
+	}
+	stop()
+	running.Wait()
+}

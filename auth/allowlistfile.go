@@ -147,8 +147,9 @@ func isNamed(name string) func(fileKey) bool {
 	return func(k fileKey) bool { return k.plain == nil && k.Name == name }
 }
 
-// write puts the file in place and returns its text.
-func (f *allowlistFile) write(path string) ([]byte, error) {
+// encode is the text of the file, as it is changed at a time.
+func (f *allowlistFile) encode(now time.Time) ([]byte, error) {
+	f.UpdatedAt = now.UTC().Truncate(time.Second)
 	if f.Wallets == nil {
 		f.Wallets = []string{} // which other programs take for granted
 	}
@@ -163,7 +164,7 @@ func (f *allowlistFile) write(path string) ([]byte, error) {
 	if len(text) > maxAllowlist {
 		return nil, errTooLong
 	}
-	return text, replaceFile(path, text)
+	return text, nil
 }
 
 // replaceFile replaces a file as a whole, so that nobody reads half of it and a crash

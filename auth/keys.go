@@ -88,9 +88,9 @@ func (k Key) check() error {
 // maxName is the greatest length of a key's name, in bytes.
 const maxName = 100
 
-// checkName reports what is wrong with the name of a new key. It stands in logs,
+// CheckKeyName reports what is wrong with the name of a new key. It stands in logs,
 // and is what the key is removed by.
-func checkName(name string) error {
+func CheckKeyName(name string) error {
 	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.TrimSpace(name) != name {
 		return fmt.Errorf("a key's name must have 1 to %d bytes and no space around it, found %q", maxName, name[:min(len(name), maxName)])
 	}

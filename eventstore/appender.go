@@ -27,8 +27,9 @@ const (
 // the disk: requests that arrive during one share the next. There is no timer; a
 // request that finds the writer idle is written at once.
 type appender struct {
-	write func(ctx context.Context, batch []Entry) ([]Appended, error)
-	queue chan *request
+	write     func(ctx context.Context, batch []Entry) ([]Appended, error)
+	queue     chan *request
+	observers observers
 
 	// closing is held for reading while a request is being queued, so that the
 	// queue is closed only when nobody sends.
@@ -37,21 +38,22 @@ type appender struct {
 }
 
 type request struct {
+	caller  context.Context // for observers only: an append that was queued is written
 	entries []Entry
 	done    chan struct{} // closed when results and err are set
 	results []Appended
 	err     error
 }
 
-func newAppender(write func(context.Context, []Entry) ([]Appended, error)) *appender {
-	return &appender{write: write, queue: make(chan *request, queuedRequests)}
+func newAppender(write func(context.Context, []Entry) ([]Appended, error), observers ...Observer) *appender {
+	return &appender{write: write, queue: make(chan *request, queuedRequests), observers: observers}
 }
 
 // append queues entries and waits for their results. When ctx ends first, the
 // entries may still be written: copies of them, as the caller may use its slice
 // for others by then.
 func (a *appender) append(ctx context.Context, entries []Entry) ([]Appended, error) {
-	r := &request{entries: slices.Clone(entries), done: make(chan struct{})}
+	r := &request{caller: ctx, entries: slices.Clone(entries), done: make(chan struct{})}
 	if err := a.enqueue(ctx, r); err != nil {
 		return nil, err
 	}
@@ -131,9 +133,7 @@ func (a *appender) commit(batch []*request) {
 	for _, r := range batch {
 		entries = append(entries, r.entries...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-	results, err := a.write(ctx, entries)
-	cancel()
+	results, err := a.writeObserved(batch, entries)
 	if isData(err) && len(batch) > 1 {
 		half := len(batch) / 2
 		a.commit(batch[:half])
@@ -146,4 +146,21 @@ func (a *appender) commit(batch []*request) {
 		}
 		close(r.done)
 	}
+}
+
+// writeObserved writes the entries of a batch while the observers look on.
+func (a *appender) writeObserved(batch []*request, entries []Entry) ([]Appended, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	if len(a.observers) == 0 {
+		return a.write(ctx, entries)
+	}
+	callers := make([]context.Context, len(batch))
+	for i, r := range batch {
+		callers[i] = r.caller
+	}
+	ctx, done := a.observers.start(ctx, Batch{Callers: callers, Events: len(entries)})
+	results, err := a.write(ctx, entries)
+	done(err)
+	return results, err
 }

@@ -30,13 +30,16 @@ type Importer struct {
 	// INSERT would, so that an export of a log that has such events can be read
 	// back to the same log. Lines that are no JSON are rejected all the same.
 	KeepInvalid bool
+	// Observe is told what became of the lines of each batch when they are stored. It
+	// may be nil.
+	Observe func(appended, duplicates, rejected int64)
 }
 
 // Import reads lines until the end of in. check may refuse a valid event; alive
 // is called before each batch. Both may be nil. With an error the report says
 // what was stored until then: importing the same lines again is safe. The error
 // is a [*reputation.ReadError] when in failed.
-func (i Importer) Import(ctx context.Context, in io.Reader, check func(*reputation.Event) error, alive func()) (reputation.ImportReport, error) {
+func (i Importer) Import(ctx context.Context, in io.Reader, check func(nft string, e *reputation.Event) error, alive func()) (reputation.ImportReport, error) {
 	run := &importRun{Importer: i, lines: newLineReader(in), check: check, alive: alive}
 	run.report.RejectedLines = []reputation.RejectedLine{}
 	reading, stop := context.WithCancel(ctx)
@@ -65,7 +68,7 @@ func (i Importer) Import(ctx context.Context, in io.Reader, check func(*reputati
 type importRun struct {
 	Importer
 	lines  *lineReader
-	check  func(*reputation.Event) error
+	check  func(nft string, e *reputation.Event) error
 	alive  func()
 	report reputation.ImportReport
 }
@@ -123,7 +126,7 @@ func (r *importRun) next() *importChunk {
 func (r *importRun) entry(line []byte) (Entry, error) {
 	nft, event, err := NumberedLine{text: line}.Decode()
 	if err == nil && r.check != nil {
-		err = r.check(&event)
+		err = r.check(nft, &event)
 	}
 	if err == nil {
 		return NewEntry(nft, &event), nil
@@ -151,6 +154,7 @@ func (c *importChunk) reject(number int64, reason string) {
 
 // store appends a chunk and counts it.
 func (r *importRun) store(ctx context.Context, chunk *importChunk) error {
+	before := r.report
 	if len(chunk.entries) > 0 {
 		results, err := r.Log.Append(ctx, chunk.entries...)
 		if err != nil {
@@ -169,6 +173,9 @@ func (r *importRun) store(ctx context.Context, chunk *importChunk) error {
 	}
 	r.report.Lines += chunk.lines
 	r.report.Rejected += int64(len(chunk.rejected))
+	if r.Observe != nil {
+		r.Observe(r.report.Appended-before.Appended, r.report.Duplicates-before.Duplicates, r.report.Rejected-before.Rejected)
+	}
 	room := maxRejected - len(r.report.RejectedLines)
 	r.report.RejectedLines = append(r.report.RejectedLines, chunk.rejected[:min(room, len(chunk.rejected))]...)
 	return chunk.err
@@ -226,6 +233,14 @@ func (l *lineReader) skip() error {
 type NumberedLine struct {
 	Number int64  // from 1
 	text   []byte // nil when the line was too long
+}
+
+// Read splits the line without reading the event in it.
+func (l NumberedLine) Read() (reputation.Line, error) {
+	if l.text == nil {
+		return reputation.Line{}, errLineTooLong
+	}
+	return reputation.ReadLine(l.text)
 }
 
 // Decode reads the event of the line as an import does.

@@ -115,6 +115,20 @@ func (m *Memory) History(ctx context.Context, nft string, after int64, limit int
 	return events, nil
 }
 
+// PositionAt is the position of the last event that was stored at a time or before
+// it, and 0 when there is none.
+func (m *Memory) PositionAt(ctx context.Context, at time.Time) (int64, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	later, _ := slices.BinarySearchFunc(m.log, at, func(r Recorded, at time.Time) int {
+		if r.CreatedAt.After(at) {
+			return 1
+		}
+		return -1
+	})
+	return int64(later), ctx.Err()
+}
+
 // Head implements [Store].
 func (m *Memory) Head(ctx context.Context) (int64, error) {
 	m.mu.RLock()

@@ -38,11 +38,11 @@ var _ Store = (*Postgres)(nil)
 
 // OpenPostgres returns the log of a migrated database. It keeps one connection
 // of the pool to listen for appends of other processes; the caller closes the log
-// before the pool.
-func OpenPostgres(pool *pgxpool.Pool, logger *slog.Logger) *Postgres {
+// before the pool. Observers are told of the batches that it writes.
+func OpenPostgres(pool *pgxpool.Pool, logger *slog.Logger, observers ...Observer) *Postgres {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Postgres{pool: pool, logger: logger, stop: stop}
-	p.appender = newAppender(p.write)
+	p.appender = newAppender(p.write, observers...)
 	p.done.Go(p.appender.run)
 	p.done.Go(func() { p.listen(ctx) })
 	return p
@@ -76,6 +76,31 @@ func (p *Postgres) Head(ctx context.Context) (int64, error) {
 		return 0, unavailable("read the log's head", err)
 	}
 	return head, nil
+}
+
+// positionAt halves the log until one position is left: times of storing are in the
+// order of the positions, which only the primary key has an index of. Numbers
+// without an event count as later.
+const positionAt = `
+	WITH RECURSIVE search AS (
+		SELECT 0::bigint AS low, (SELECT coalesce(max(position), 0) FROM reputation_events) AS high
+		UNION ALL
+		SELECT CASE WHEN e.created_at <= $1 THEN middle ELSE low END, CASE WHEN e.created_at <= $1 THEN high ELSE middle - 1 END
+		  FROM search
+		 CROSS JOIN LATERAL (SELECT (low + high + 1) / 2 AS middle) AS m
+		  LEFT JOIN LATERAL (SELECT created_at FROM reputation_events WHERE position = middle) AS e ON true
+		 WHERE low < high
+	)
+	SELECT low FROM search WHERE low = high`
+
+// PositionAt is the position of the last event that was stored at a time or before
+// it, and 0 when there is none.
+func (p *Postgres) PositionAt(ctx context.Context, at time.Time) (position int64, err error) {
+	err = p.pool.QueryRow(ctx, positionAt, planAnew, at.Truncate(time.Microsecond)).Scan(&position)
+	if err != nil {
+		return 0, unavailable("find a time in the log", err)
+	}
+	return position, nil
 }
 
 // Read implements [Store].

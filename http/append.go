@@ -49,7 +49,7 @@ func (s *Server) appendEvents(w http.ResponseWriter, r *http.Request) error {
 	if err := contentType(r, "application/json"); err != nil {
 		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBatchBytes))
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return bodyError(err)
 	}
@@ -58,8 +58,9 @@ func (s *Server) appendEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	entries := make([]reputation.Entry, len(events))
+	rules := s.appendRules(r.Context())
 	for i := range events {
-		if err := mayAppend(callerFrom(r.Context()), &events[i]); err != nil {
+		if err := rules.check(r.Context(), nft, &events[i]); err != nil {
 			return err
 		}
 		entries[i] = reputation.NewEntry(nft, &events[i])
@@ -81,15 +82,6 @@ func mayAppend(caller Caller, e *reputation.Event) error {
 		}
 	}
 	return nil
-}
-
-// bodyError explains why a body could not be read.
-func bodyError(err error) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return err
-	}
-	return &requestError{status: http.StatusBadRequest, code: "invalid_request", message: "the body could not be read to its end"}
 }
 
 // decodeEvents reads one event or an array of them, and reports the problems of
@@ -177,7 +169,7 @@ func (s *Server) writeAppended(w http.ResponseWriter, r *http.Request, events []
 		errorBody: errorBody{
 			Error:     "conflict",
 			Message:   fmt.Sprintf("%d of %d events have an id that is stored with other content; the others are stored", len(conflicts), len(events)),
-			RequestID: requestIDFrom(r.Context()),
+			RequestID: RequestID(r.Context()),
 		},
 		Conflicts:    conflicts,
 		appendAnswer: answer,

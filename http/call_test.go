@@ -69,9 +69,20 @@ type answer struct {
 	body   string
 }
 
-// do makes a call and reads the answer. It may be used in any goroutine: without
-// an answer the test fails and goes on, with the status 0.
+// do makes a call, reads the answer and checks it by the description of the API. It
+// may be used in any goroutine: without an answer the test fails and goes on, with
+// the status 0.
 func (s *service) do(t testing.TB, c call) answer {
+	t.Helper()
+	a := s.send(t, c)
+	if err := s.asDescribed(c, a); err != nil {
+		t.Errorf("%s %s by %s is answered with %d: %v\n%s", c.verb(), c.path, c.caller(), a.status, err, a.body)
+	}
+	return a
+}
+
+// send is do without the check.
+func (s *service) send(t testing.TB, c call) answer {
 	t.Helper()
 	response, err := s.web.Client().Do(c.request(t, s.web.URL))
 	if err != nil {
@@ -121,6 +132,14 @@ func bulk(body string) call {
 	return call{
 		method: nethttp.MethodPost, path: "/api/reputation/events", body: body,
 		header: map[string]string{"Content-Type": "application/x-ndjson"},
+	}
+}
+
+// resetOf is a reset of an NFT by an administrator.
+func resetOf(nft, body string) call {
+	return call{
+		method: nethttp.MethodPost, path: "/api/admin/reputation/" + nft + "/reset", body: body, key: "admin",
+		header: map[string]string{"Content-Type": "application/json"},
 	}
 }
 

@@ -149,7 +149,7 @@ func (s *Server) writeLines(w http.ResponseWriter, r *http.Request, read readFun
 // abort breaks an answer off in the middle, so that it is not taken for whole.
 func (s *Server) abort(r *http.Request, err error) {
 	if r.Context().Err() == nil {
-		s.Logger.WarnContext(r.Context(), "stream broken off", "request_id", requestIDFrom(r.Context()), "error", err)
+		s.Logger.WarnContext(r.Context(), "stream broken off", "error", err)
 	}
 	panic(http.ErrAbortHandler)
 }

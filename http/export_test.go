@@ -3,17 +3,23 @@ package http
 import (
 	"net/http"
 	"net/url"
+
+	"github.com/gorilla/mux"
+
+	"dixie/reputation"
 )
 
 const (
 	MaxReported = maxReported
 	StreamPage  = streamPage
+	MaxBuckets  = maxBuckets
 )
 
 var (
 	DecodeEvents    = decodeEvents
 	ParseRoutingKey = parseRoutingKey
 	NewCursor       = newCursor
+	HeaderJSON      = func(value []byte) string { return headerJSON(value) }
 	ErrorStatus     = func(err error) int { status, _ := describe(err); return status }
 )
 
@@ -26,4 +32,62 @@ func ParseCursor(text string) (string, error) {
 
 // Probe adds a route that anyone may use, behind all that a request passes
 // through before it reaches a handler.
-func (s *Server) Probe(path string, h http.HandlerFunc) { s.router.HandleFunc(path, h) }
+func (s *Server) Probe(path string, h http.HandlerFunc) {
+	s.ProbeAs(anyone, path, h)
+}
+
+// ProbeAs adds a route for callers with a scope.
+func (s *Server) ProbeAs(access, path string, h http.HandlerFunc) {
+	s.routes[s.router.Handle(path, h)] = &route{path: path, access: access, handle: func(w http.ResponseWriter, r *http.Request) error {
+		h(w, r)
+		return nil
+	}}
+}
+
+// Remembered is how many callers the limit of requests remembers.
+func (s *Server) Remembered() int { return s.limiters.clients.buckets.Len() }
+
+// Sketch is what a timeline of at most so many points keeps of steps.
+func Sketch(most int, steps []reputation.Step) (kept []reputation.Step, events int64) {
+	s := newSketch(most)
+	for _, step := range steps {
+		s.add(step)
+		if held := len(s.changes.kept) + len(s.others.kept); held > 4*most {
+			panic("a sketch holds too much")
+		}
+	}
+	return s.steps(), s.events
+}
+
+// RouteOf is the path of the route that a request goes to, as it is declared; empty
+// when there is none, or when a test has added it.
+func (s *Server) RouteOf(method, path string) string {
+	route := s.find(method, path)
+	if route == nil || route.method == "" {
+		return ""
+	}
+	return route.path
+}
+
+// Serves reports whether a request goes to a route, also to one of a test's.
+func (s *Server) Serves(method, path string) bool { return s.find(method, path) != nil }
+
+func (s *Server) find(method, path string) *route {
+	r := &http.Request{Method: method, URL: &url.URL{Path: path}}
+	if unescaped, err := url.PathUnescape(path); err == nil {
+		r.URL.Path, r.URL.RawPath = unescaped, path
+	}
+	match := mux.RouteMatch{}
+	if !s.router.Match(r, &match) {
+		return nil
+	}
+	return s.routes[match.Route]
+}
+
+// Routes are the method, path and access of each route.
+func (s *Server) Routes() (routes [][3]string) {
+	for _, route := range s.routes {
+		routes = append(routes, [3]string{route.method, route.path, route.access})
+	}
+	return routes
+}

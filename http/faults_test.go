@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"dixie/http"
 	"dixie/reputation"
@@ -34,7 +35,7 @@ func (b broken) History(context.Context, string, int64, int) ([]reputation.Recor
 func (b broken) Head(context.Context) (int64, error) { return 0, b.err }
 func (b broken) Changed() <-chan struct{}            { return nil }
 
-func (b broken) Import(context.Context, io.Reader, func(*reputation.Event) error, func()) (reputation.ImportReport, error) {
+func (b broken) Import(context.Context, io.Reader, func(string, *reputation.Event) error, func()) (reputation.ImportReport, error) {
 	return reputation.ImportReport{Lines: 3, Appended: 2, Duplicates: 1}, b.err
 }
 
@@ -54,6 +55,28 @@ func (b broken) Populations(context.Context, string, int) ([]reputation.Populati
 
 func (b broken) WaitFor(context.Context, int64, ...string) error { return b.err }
 
+func (b broken) PositionAt(context.Context, time.Time) (int64, error) { return 0, b.err }
+
+func (b broken) ReputationAt(context.Context, string, int64) (reputation.Standing, error) {
+	return reputation.Standing{}, b.err
+}
+
+func (b broken) Timeline(context.Context, string, int64, int64, func(reputation.Step) error) error {
+	return b.err
+}
+
+func (b broken) Snapshot(context.Context, string, int64) (reputation.Snapshot, error) {
+	return reputation.Snapshot{}, b.err
+}
+
+func (b broken) Collection(context.Context, string) (string, error) { return "", b.err }
+
+func (b broken) Projections(context.Context) ([]http.ProjectionReport, error) { return nil, b.err }
+
+func (b broken) Failures(context.Context, string, int64, int) ([]reputation.Failure, error) {
+	return nil, b.err
+}
+
 func (b broken) Authenticate(context.Context, string) (http.Caller, error) {
 	return http.Caller{}, b.err
 }
@@ -64,7 +87,9 @@ func (b broken) Health(context.Context) http.Health { return http.Health{} }
 // breakStores makes everything behind the API fail.
 func breakStores(err error) func(*http.Config) {
 	b := broken{err}
-	return func(c *http.Config) { c.Log, c.Importer, c.Reputations = b, b, b }
+	return func(c *http.Config) {
+		c.Log, c.Importer, c.Reputations, c.Past, c.Operations = b, b, b, b, b
+	}
 }
 
 // storeCalls use each operation of what is behind the API.
@@ -82,6 +107,17 @@ var storeCalls = []call{
 	{path: "/api/reputation/bear-1/events"},
 	{path: "/api/reputation/bear-1/events", header: map[string]string{"Accept": "application/x-ndjson"}},
 	{path: "/api/reputation/events"},
+	{path: "/api/reputation/bear-1?as_of=1"},
+	{path: "/api/reputation/bear-1?as_of=2026-02-25T12:00:00Z"},
+	{path: "/api/reputation/bear-1?as_of=0"},
+	{path: "/api/reputation/bear-1/timeline"},
+	{path: "/api/reputation/bear-1/timeline?from=2026-02-25T12:00:00Z"},
+	{path: "/api/reputation/bear-1/timeline?to=7", header: map[string]string{"Accept": "application/x-ndjson"}},
+	{path: "/api/reputation/bear-1/snapshot"},
+	{path: "/api/reputation/bear-1/snapshot?as_of=0"},
+	{path: "/api/projections", key: "admin"},
+	{path: "/api/projections/cohorts/failures", key: "admin"},
+	resetOf("bear-1", `{"reason":"a test"}`),
 }
 
 // TestErrors: what is worth a retry says so, everything else is a 500, and no
@@ -262,7 +298,7 @@ func (h hanging) WaitFor(ctx context.Context, _ int64, _ ...string) error {
 	return reputation.ErrBehind
 }
 
-func (h hanging) Import(ctx context.Context, _ io.Reader, _ func(*reputation.Event) error, _ func()) (reputation.ImportReport, error) {
+func (h hanging) Import(ctx context.Context, _ io.Reader, _ func(string, *reputation.Event) error, _ func()) (reputation.ImportReport, error) {
 	return reputation.ImportReport{}, h.wait(ctx)
 }
 

@@ -142,7 +142,7 @@ func exchanges(t testing.TB) []exchange {
 	told := history(t)
 	return slices.Concat(
 		[]exchange{{"import", []call{bulk(told), bulk(told)}}},
-		readExchanges, logExchanges, errorExchanges, appendExchanges,
+		readExchanges, pastExchanges, logExchanges, errorExchanges, appendExchanges, resetExchanges, operationsExchanges,
 	)
 }
 
@@ -179,6 +179,9 @@ var readExchanges = []exchange{
 		"/api/reputation/query?routingKey=nft:mibera:42",
 		"/api/reputation/query?routingKey=nft:cub-1",
 		"/api/reputation/query?routingKey=nft:nobody",
+	)},
+	{"finn-score", gets(
+		"/reputation/bear-1", "/reputation/mibera%3A42", "/reputation/cub-1", "/reputation/nobody", "/reputation/a%2Fb",
 	)},
 	{"list", gets(
 		"/api/reputation",

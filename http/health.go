@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -16,7 +17,24 @@ type Health struct {
 	StoreType      string // memory or postgres
 	AggregateCount *int64 // nil when it cannot be read
 	Database       *DatabaseHealth
+	NATS           NATSHealth
 	Projections    []ProjectionHealth
+	Finn           *FinnHealth // nil where there is none
+}
+
+// FinnHealth is the state of finn, as its last probe saw it, and of the way to
+// it.
+type FinnHealth struct {
+	Reachable bool // it answers
+	Healthy   bool // it answers that it is well
+	Latency   time.Duration
+	Circuit   string // closed, open or half_open
+}
+
+// NATSHealth is the state of publishing to NATS.
+type NATSHealth struct {
+	Status string // connected, unreachable or misconfigured; empty is dormant
+	Detail string // what is wrong with the stream; empty when nothing is
 }
 
 // DatabaseHealth is the state of PostgreSQL and of the pool of connections to it.
@@ -29,7 +47,7 @@ type DatabaseHealth struct {
 // ProjectionHealth is the state of a projection and of this process' projector.
 type ProjectionHealth struct {
 	reputation.ProjectionStatus
-	State string // of this process' projector
+	State string // of this process' projector; dormant when it is switched off
 }
 
 type healthView struct {
@@ -44,8 +62,10 @@ type healthView struct {
 }
 
 type serviceView struct {
-	Status    string   `json:"status"` // healthy or unreachable
-	LatencyMS *float64 `json:"latency_ms,omitempty"`
+	Status       string   `json:"status"` // healthy, degraded or unreachable, and those of [NATSHealth]
+	LatencyMS    *float64 `json:"latency_ms,omitempty"`
+	CircuitState string   `json:"circuit_state,omitempty"` // of finn alone
+	Detail       string   `json:"detail,omitempty"`
 }
 
 type reputationServiceView struct {
@@ -82,15 +102,37 @@ func newHealthView(h Health) healthView {
 			State: p.State, Version: p.Version, Position: p.Position, Head: p.Head,
 			LagEvents: p.Behind(), LagSeconds: p.Lag.Seconds(), SetAside: p.SetAside,
 		}
-		if p.State != "running" && p.State != "standby" {
+		if p.State != "running" && p.State != "standby" && p.State != "dormant" {
 			view.Status = "degraded"
 		}
 	}
 	if h.AggregateCount == nil {
 		view.Status = "unhealthy"
 	}
+	view.addFinn(h.Finn)
 	view.addDatabase(h.Database)
+	view.Infrastructure["nats"] = serviceView{Status: cmp.Or(h.NATS.Status, "dormant"), Detail: h.NATS.Detail}
 	return view
+}
+
+// addFinn adds finn. Without it this service is degraded, and still serves
+// reputations.
+func (v *healthView) addFinn(f *FinnHealth) {
+	if f == nil {
+		return
+	}
+	service := serviceView{Status: "unreachable", CircuitState: f.Circuit}
+	if f.Reachable {
+		ms := float64(f.Latency.Microseconds()) / 1000
+		service.Status, service.LatencyMS = "degraded", &ms
+	}
+	if f.Healthy {
+		service.Status = "healthy"
+	}
+	if v.Status == "healthy" && (service.Status != "healthy" || f.Circuit != "closed") {
+		v.Status = "degraded"
+	}
+	v.Services["loa_finn"] = service
 }
 
 func (v *healthView) addDatabase(d *DatabaseHealth) {

@@ -33,9 +33,27 @@ var healths = map[string]http.Health{
 			projection("cohorts", "standby", 7, 10, 1500*time.Millisecond),
 		},
 	},
-	"memory":    {StoreType: "memory", AggregateCount: new(int64(0))},
-	"degraded":  {StoreType: "memory", AggregateCount: new(int64(4)), Projections: []http.ProjectionHealth{projection("cohorts", "needs rebuild", 3, 10, time.Hour)}},
-	"unhealthy": {StoreType: "postgres", Database: &http.DatabaseHealth{Reachable: false, Latency: 2 * time.Second, Total: 8, Waiting: 3}},
+	"memory":           {StoreType: "memory", AggregateCount: new(int64(0))},
+	"degraded":         {StoreType: "memory", AggregateCount: new(int64(4)), Projections: []http.ProjectionHealth{projection("cohorts", "needs rebuild", 3, 10, time.Hour)}},
+	"unhealthy":        {StoreType: "postgres", Database: &http.DatabaseHealth{Reachable: false, Latency: 2 * time.Second, Total: 8, Waiting: 3}},
+	"finn-healthy":     {StoreType: "memory", AggregateCount: new(int64(4)), Finn: &http.FinnHealth{Reachable: true, Healthy: true, Latency: 12345678 * time.Nanosecond, Circuit: "closed"}},
+	"finn-half-open":   {StoreType: "memory", AggregateCount: new(int64(4)), Finn: &http.FinnHealth{Reachable: true, Healthy: true, Circuit: "half_open"}},
+	"finn-unwell":      {StoreType: "memory", AggregateCount: new(int64(4)), Finn: &http.FinnHealth{Reachable: true, Circuit: "closed"}},
+	"finn-unreachable": {StoreType: "memory", Finn: &http.FinnHealth{Circuit: "open"}},
+	"publishing": {
+		StoreType: "memory", AggregateCount: new(int64(4)),
+		NATS:        http.NATSHealth{Status: "connected", Detail: "stream DIXIE has other settings than configured: max_age"},
+		Projections: []http.ProjectionHealth{projection("publisher", "running", 7, 10, time.Minute)},
+	},
+	"not-publishing": {
+		StoreType: "memory", AggregateCount: new(int64(4)), NATS: http.NATSHealth{Status: "unreachable"},
+		Projections: []http.ProjectionHealth{projection("publisher", "retrying", 7, 10, time.Minute)},
+	},
+	// It has published before.
+	"publishing-dormant": {
+		StoreType: "memory", AggregateCount: new(int64(4)),
+		Projections: []http.ProjectionHealth{projection("publisher", "dormant", 7, 10, time.Minute)},
+	},
 	// The count can be an older one than the rest.
 	"unreachable": {StoreType: "postgres", AggregateCount: new(int64(4)), Database: &http.DatabaseHealth{}},
 }

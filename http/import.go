@@ -50,8 +50,7 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	caller := callerFrom(r.Context())
-	check := func(e *reputation.Event) error { return mayAppend(caller, e) }
+	check := s.lineRules(r)
 	report, err := s.Importer.Import(r.Context(), body, check, alive)
 	head, headErr := s.Log.Head(r.Context())
 	if err == nil {
@@ -68,6 +67,24 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// lineRules are those of appending, by the line: a line that may not be appended
+// is rejected for a reason that the caller can read.
+func (s *Server) lineRules(r *http.Request) func(nft string, e *reputation.Event) error {
+	rules := s.appendRules(r.Context())
+	return func(nft string, e *reputation.Event) error {
+		known := rules.unknown == nil
+		err := rules.check(r.Context(), nft, e)
+		if err == nil {
+			return nil
+		}
+		if known && rules.unknown != nil {
+			s.Logger.WarnContext(r.Context(), "lines of an import are rejected", "request_id", RequestID(r.Context()), "error", err)
+		}
+		_, body := describe(err)
+		return errors.New(body.Message)
+	}
 }
 
 // writeImportFailure says how far an import came.

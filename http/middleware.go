@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -21,12 +23,51 @@ func chain(h http.Handler, middleware ...func(http.Handler) http.Handler) http.H
 	return h
 }
 
-type requestIDKey struct{}
+// slot is the place of a middleware that there may be.
+func slot(middleware func(http.Handler) http.Handler) func(http.Handler) http.Handler {
+	if middleware == nil {
+		return func(next http.Handler) http.Handler { return next }
+	}
+	return middleware
+}
 
-// requestIDFrom is the id of the request that a context belongs to.
-func requestIDFrom(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
+// requestInfo is what is known of a request. The middleware fills it in on the way
+// to the handler; it is never used by two goroutines at once.
+type requestInfo struct {
+	id       string
+	route    *route
+	client   netip.Addr // not valid when the address of the client is unknown
+	caller   Caller
+	identity error  // why nobody is known to ask
+	access   string // allow or deny, and empty where there was nothing to decide
+	reason   string // of a denial, for programs
+	detail   string // of a denial, for people who may know more than the caller
+}
+
+type requestInfoKey struct{}
+
+func infoFrom(ctx context.Context) *requestInfo {
+	if info, ok := ctx.Value(requestInfoKey{}).(*requestInfo); ok {
+		return info
+	}
+	return &requestInfo{}
+}
+
+// RequestID is the id of the request that a context belongs to, and empty for any
+// other context.
+func RequestID(ctx context.Context) string { return infoFrom(ctx).id }
+
+// callerFrom is who asks; the zero Caller when nobody is known to.
+func callerFrom(ctx context.Context) Caller { return infoFrom(ctx).caller }
+
+// Route is the path of the route that a context's request goes to, with its
+// variables as they are declared, such as /api/reputation/{nftId}. It is empty when
+// there is no such route.
+func Route(ctx context.Context) string {
+	if route := infoFrom(ctx).route; route != nil {
+		return route.path
+	}
+	return ""
 }
 
 const requestIDHeader = "X-Request-Id"
@@ -34,12 +75,12 @@ const requestIDHeader = "X-Request-Id"
 // requestID gives every request an id: the caller's, if it is a sound one.
 func (s *Server) requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get(requestIDHeader)
-		if !validRequestID(id) {
-			id = uuid.NewString()
+		info := &requestInfo{id: r.Header.Get(requestIDHeader), client: s.clientAddress(r)}
+		if !validRequestID(info.id) {
+			info.id = uuid.NewString()
 		}
-		w.Header().Set(requestIDHeader, id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+		w.Header().Set(requestIDHeader, info.id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, info)))
 	})
 }
 
@@ -57,6 +98,15 @@ type response struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+}
+
+// noted is the response of a request, which the first middleware that needs it
+// puts in between.
+func noted(w http.ResponseWriter) *response {
+	if rec, ok := w.(*response); ok {
+		return rec
+	}
+	return &response{ResponseWriter: w}
 }
 
 func (r *response) WriteHeader(status int) {
@@ -77,26 +127,67 @@ func (r *response) Write(p []byte) (int, error) {
 
 func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// accessLog writes one line for each request, with the status 0 when there was no
-// answer. Query strings are left out: they are the callers'.
+// accessLog writes one line for each request: who asked for what, whether that was
+// allowed, and how it ended, with the status 0 when there was no answer. Query
+// strings are left out: they are the callers'.
 func (s *Server) accessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &response{ResponseWriter: w}
-		caller := &Caller{}
-		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+		rec := noted(w)
 		defer func() { // also when the connection is broken off
-			s.Logger.LogAttrs(r.Context(), accessLevel(rec.status, r.URL.Path), "request",
-				slog.String("request_id", requestIDFrom(r.Context())),
-				slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
-				slog.Duration("duration", time.Since(start)), slog.String("caller", caller.Name))
+			value := recover()
+			status := finalStatus(rec.status, value)
+			s.Logger.LogAttrs(r.Context(), accessLevel(status, r.URL.Path), "request",
+				accessAttrs(r, status, rec.bytes, time.Since(start))...)
+			if value != nil {
+				panic(value) // for the recovery, which finds the whole stack
+			}
 		}()
 		next.ServeHTTP(rec, r)
-		if rec.status == 0 {
-			rec.status = http.StatusOK // what net/http answers then
-		}
 	})
+}
+
+// finalStatus is what a request that has come to its end is answered with. value
+// is that of a panic, if there was one.
+func finalStatus(written int, value any) int {
+	switch {
+	case written != 0 || isAbort(value):
+		return written
+	case value != nil:
+		return http.StatusInternalServerError // what recovery answers then
+	}
+	return http.StatusOK // what net/http answers then
+}
+
+func accessAttrs(r *http.Request, status int, bytes int64, duration time.Duration) []slog.Attr {
+	info := infoFrom(r.Context())
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.String("path", withoutKeys(r.URL.Path)),
+		slog.Int("status", status), slog.Int64("bytes", bytes),
+		slog.Duration("duration", duration), slog.String("caller", info.caller.Name),
+		slog.String("client", clientText(info.client)),
+	}
+	if info.access != "" {
+		attrs = append(attrs, slog.String("access", info.access))
+	}
+	if info.reason != "" {
+		attrs = append(attrs, slog.String("reason", info.reason), slog.String("detail", clipTo(withoutKeys(info.detail), maxDetail)))
+	}
+	return attrs
+}
+
+// maxDetail bounds what the log says of a denial, in bytes.
+const maxDetail = 300
+
+// apiKey is what API keys look like.
+var apiKey = regexp.MustCompile(`dxk_[A-Za-z0-9_-]+`)
+
+// withoutKeys is a path without API keys, which someone may put there by mistake.
+func withoutKeys(path string) string {
+	if !strings.Contains(path, "dxk_") {
+		return path
+	}
+	return apiKey.ReplaceAllString(path, "dxk_…")
 }
 
 // accessLevel keeps probes and successes out of a production log.
@@ -104,7 +195,7 @@ func accessLevel(status int, path string) slog.Level {
 	switch {
 	case status >= 500 && path != "/readyz":
 		return slog.LevelWarn
-	case path == "/livez" || path == "/readyz" || path == "/api/health":
+	case path == "/livez" || path == "/readyz" || path == "/api/health" || path == "/metrics":
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -114,23 +205,29 @@ func accessLevel(status int, path string) slog.Level {
 // has begun, so that nobody takes half of it for the whole.
 func (s *Server) recovery(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := noted(w)
 		defer func() {
 			value := recover()
 			if value == nil {
 				return
 			}
-			if err, ok := value.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			if isAbort(value) {
 				panic(value)
 			}
-			s.Logger.ErrorContext(r.Context(), "handler panicked",
-				"request_id", requestIDFrom(r.Context()), "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
-			if rec, ok := w.(*response); ok && rec.status != 0 {
+			s.Logger.ErrorContext(r.Context(), "handler panicked", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+			if rec.status != 0 {
 				panic(http.ErrAbortHandler)
 			}
-			s.writeError(w, r, errInternal)
+			s.writeError(rec, r, errInternal)
 		}()
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(rec, r)
 	})
+}
+
+// isAbort reports whether a panic means that the connection is to be broken off.
+func isAbort(value any) bool {
+	err, ok := value.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
 // securityHeaders suit an API that browsers have no business rendering.
@@ -163,16 +260,6 @@ func dropIdentityHeaders(next http.Handler) http.Handler {
 	})
 }
 
-type callerKey struct{}
-
-// callerFrom is who asks; the zero Caller on routes that anyone may use.
-func callerFrom(ctx context.Context) Caller {
-	if caller, ok := ctx.Value(callerKey{}).(*Caller); ok {
-		return *caller
-	}
-	return Caller{}
-}
-
 // handler answers a request, or says what is wrong before it has written
 // anything.
 type handler func(http.ResponseWriter, *http.Request) error
@@ -184,35 +271,4 @@ func (s *Server) answer(h handler) http.Handler {
 			s.writeError(w, r, err)
 		}
 	})
-}
-
-// route lets only callers with a scope through to a handler.
-func (s *Server) route(scope string, h handler) http.Handler {
-	return s.answer(func(w http.ResponseWriter, r *http.Request) error {
-		if scope != anyone {
-			if err := s.authorize(r, scope); err != nil {
-				return err
-			}
-		}
-		return h(w, r)
-	})
-}
-
-// authorize checks the bearer token (RFC 6750 §2.1) and the caller's scopes.
-func (s *Server) authorize(r *http.Request, scope string) error {
-	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(kind, "Bearer") || strings.TrimSpace(token) == "" {
-		return errNoToken
-	}
-	caller, err := s.Authenticator.Authenticate(r.Context(), strings.TrimSpace(token))
-	if err != nil {
-		return err
-	}
-	if noted, ok := r.Context().Value(callerKey{}).(*Caller); ok {
-		*noted = caller
-	}
-	if !caller.May(scope) {
-		return scopeError(scope)
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"dixie/http"
+	"dixie/internal/telemetry"
 )
 
 // journal is a log of the server's that a test can read.
@@ -31,9 +32,17 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
+// reset empties the journal.
+func (j *journal) reset() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.text.Reset()
+}
+
 // keep makes a server write its log to j.
 func (j *journal) keep(c *http.Config) {
-	c.Logger = slog.New(slog.NewJSONHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	handler := slog.NewJSONHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug})
+	c.Logger = slog.New(telemetry.NewLogHandler(handler, http.RequestID))
 }
 
 var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)

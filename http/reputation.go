@@ -103,33 +103,48 @@ func (s *Server) standing(w http.ResponseWriter, r *http.Request, q *query) (str
 	if err := s.waitFor(r, q, reputation.ProjectionAggregates, reputation.ProjectionCohorts); err != nil {
 		return "", reputation.Standing{}, err
 	}
+	standing, err := s.present(w, r, nft)
+	return nft, standing, err
+}
+
+// present is an NFT's reputation as the projections have it.
+func (s *Server) present(w http.ResponseWriter, r *http.Request, nft string) (reputation.Standing, error) {
 	standing, err := s.Reputations.Reputation(r.Context(), nft)
 	if err != nil {
-		return "", standing, err
+		return standing, err
 	}
 	setPosition(w, standing.Position)
 	if standing.Agent == nil {
-		return "", standing, reputation.ErrNotFound
+		return standing, reputation.ErrNotFound
 	}
-	return nft, standing, nil
+	return standing, nil
 }
 
-// getReputation serves GET /api/reputation/{nftId}.
+// getReputation serves GET /api/reputation/{nftId}, as it is or as of a point of the
+// past.
 func (s *Server) getReputation(w http.ResponseWriter, r *http.Request) error {
-	nft, standing, err := s.standing(w, r, parseQuery(r, freshness...))
+	q := parseQuery(r, append([]string{"as_of"}, freshness...)...)
+	if q.has("as_of") {
+		return s.getReputationAt(w, r, q)
+	}
+	nft, standing, err := s.standing(w, r, q)
 	if err != nil {
 		return err
 	}
-	view := newReputationView(nft, standing, s.Params, s.Now())
+	s.writeReputation(w, r, newReputationView(nft, standing, s.Params, s.Now()))
+	return nil
+}
+
+// writeReputation answers with a reputation, or that the caller has it.
+func (s *Server) writeReputation(w http.ResponseWriter, r *http.Request, view reputationView) {
 	etag := view.etag()
 	w.Header().Set("ETag", etag)
 	w.Header().Set("Cache-Control", "private, no-cache")
 	if matches(r.Header.Get("If-None-Match"), etag) {
 		w.WriteHeader(http.StatusNotModified)
-		return nil
+		return
 	}
 	writeJSON(w, http.StatusOK, view)
-	return nil
 }
 
 // matches compares weakly (RFC 9110 §13.1.2).

@@ -129,9 +129,11 @@ func (q *query) cursor(name string) string {
 func newCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
 // clip shortens what a message repeats, and makes it text that JSON can hold.
-func clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
+func clip(s string) string { return clipTo(s, 64) }
+
+func clipTo(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
@@ -148,10 +150,15 @@ var freshness = []string{"at_least", "wait"}
 // the position.
 func (s *Server) waitFor(r *http.Request, q *query, projections ...string) error {
 	position := q.integer("at_least", 0, reputation.MaxInteger, 0)
-	wait := q.duration("wait", maxWait, defaultWait)
 	if q.has("wait") && !q.has("at_least") {
 		q.fail("wait", "needs at_least, the position to wait for")
 	}
+	return s.waitUntil(r, q, position, projections...)
+}
+
+// waitUntil is waitFor for a position that something else than at_least names.
+func (s *Server) waitUntil(r *http.Request, q *query, position int64, projections ...string) error {
+	wait := q.duration("wait", maxWait, defaultWait)
 	if q.err != nil || position == 0 {
 		return q.err
 	}

@@ -4,10 +4,14 @@ package http
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -36,13 +40,14 @@ type Importer interface {
 	// Import reads lines until the end of in, stores those whose event check lets
 	// through, and calls alive before each batch. With an error it reports what it
 	// has stored until then; a [*reputation.ReadError] says that in failed.
-	Import(ctx context.Context, in io.Reader, check func(*reputation.Event) error, alive func()) (reputation.ImportReport, error)
+	Import(ctx context.Context, in io.Reader, check func(nft string, e *reputation.Event) error, alive func()) (reputation.ImportReport, error)
 }
 
 // Caller is who asks.
 type Caller struct {
 	Name   string   // for the log
 	Scopes []string // what the caller may do: read, append, admin
+	Wallet string   // the wallet that signed in, with its checksum (EIP-55); empty for everybody else
 }
 
 // May reports whether the caller has a scope.
@@ -62,7 +67,10 @@ type Config struct {
 	Log           reputation.Log
 	Importer      Importer
 	Reputations   Reputations
+	Past          Past
+	Operations    Operations
 	Authenticator Authenticator
+	Allowlist     Allowlist
 	Monitor       Monitor
 	Rebuilder     Rebuilder // nil when there is nothing to rebuild
 	Params        reputation.Params
@@ -70,15 +78,48 @@ type Config struct {
 	Version       string
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
+	MaxPasts      int              // requests that read the past at the same time; 2 when 0
+	PastTimeout   time.Duration    // for which one may; 30 s when 0
+
+	SignIn   SignIn // nil: nobody can sign in
+	AdminKey string // what administrators send in X-Admin-Key; there is no such key when empty
+
+	Origins        []string       // origins whose pages may use the API (CORS), or "*"; none when empty
+	TrustedProxies []netip.Prefix // proxies whose X-Forwarded-For is believed
+	RateLimits     RateLimits
+	PaymentHeaders bool // answers say that payment is a scaffold
+
+	// Upstream and Ownership are nil together where there is no finn.
+	Upstream    Upstream
+	Ownership   Ownership
+	ChatTimeout time.Duration // of finn's answer to a message; its usual one when 0
+	MaxOutcomes int           // chats whose outcome is not in the log yet; 1,000 when 0
+	// PublicReputation lets anyone ask for the score that finn reads.
+	PublicReputation bool
+
+	// Tracing wraps the answering of requests that have an id. [Route] names the
+	// route afterwards. No wrapping when nil.
+	Tracing func(http.Handler) http.Handler
+	// Metrics is told of every request, and MetricsHandler serves GET /metrics to
+	// anyone. Nobody is told, and there is no such route, when they are nil.
+	Metrics        Metrics
+	MetricsHandler http.Handler
 }
 
 // Server answers requests. It is safe for concurrent use.
 type Server struct {
 	Config
-	router  *mux.Router
-	handler http.Handler
-	started time.Time
-	streams chan struct{} // a place for each open stream
+	router   *mux.Router
+	routes   map[*mux.Route]*route
+	limiters limiters
+	adminKey [sha256.Size]byte // hash of the administrators' key
+	handler  http.Handler
+	openAPI  func() []byte // made when it is first asked for
+	started  time.Time
+	streams  chan struct{} // a place for each open stream
+	pasts    chan struct{} // a place for each request that reads the past
+
+	outcomes *outcomes
 
 	stopping context.Context // done when streams are to end
 	stop     context.CancelFunc
@@ -92,15 +133,42 @@ func NewServer(config Config) *Server {
 	if config.MaxStreams <= 0 {
 		config.MaxStreams = 100
 	}
-	s := &Server{Config: config, started: config.Now(), streams: make(chan struct{}, config.MaxStreams)}
+	if config.Metrics == nil {
+		config.Metrics = noMetrics{}
+	}
+	if config.MaxPasts <= 0 {
+		config.MaxPasts = 2
+	}
+	if config.PastTimeout <= 0 {
+		config.PastTimeout = 30 * time.Second
+	}
+	s := &Server{
+		Config: config, started: config.Now(),
+		limiters: newLimiters(config.RateLimits), adminKey: sha256.Sum256([]byte(config.AdminKey)),
+		streams: make(chan struct{}, config.MaxStreams), pasts: make(chan struct{}, config.MaxPasts),
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.router = s.newRouter()
-	s.handler = chain(s.router,
+	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })
+	s.outcomes = s.newOutcomes()
+	s.router, s.routes = s.newRouter()
+	s.handler = chain(s.answer(serveRoute),
+		dropIdentityHeaders,
 		s.requestID,
-		s.accessLog,
+		s.findRoute,
+		slot(s.Tracing),
+		s.measure,
 		s.recovery,
 		securityHeaders,
-		dropIdentityHeaders,
+		s.paymentStatus,
+		s.cors(),
+		limitBody,
+		s.accessLog,
+		s.preflight,
+		s.authenticate,
+		s.limitRate,
+		s.gate,
+		s.paymentWallet,
+		s.memoryContext,
 	)
 	return s
 }
@@ -112,60 +180,137 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // open. Other requests are not affected.
 func (s *Server) StopStreams() { s.stop() }
 
-// The scopes that routes ask for. Anyone may use a route without one.
+// Close stores what chats told of agents and is not in the log yet, until ctx
+// ends. It comes after the last request. It fails when something was lost.
+func (s *Server) Close(ctx context.Context) error { return s.outcomes.close(ctx) }
+
+// Who may use a route: anyone, or callers with a scope.
 const (
 	anyone      = ""
+	probe       = "probe"   // anyone, and as often as they like
+	signIn      = "sign-in" // anyone, as often as one may try to sign in
 	scopeRead   = "read"
 	scopeAppend = "append"
 	scopeAdmin  = "admin"
 )
 
+// route is a line in the table of routes.
+type route struct {
+	method, path string
+	access       string
+	handle       handler
+}
+
+// open reports whether anyone may use the route.
+func (r *route) open() bool {
+	return r.access == anyone || r.access == probe || r.access == signIn
+}
+
 // newRouter is the table of routes. The first match counts, so that an NFT cannot
 // hide a fixed path by its id.
-func (s *Server) newRouter() *mux.Router {
+func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 	// Ids are decoded and checked by the handlers, so that an encoded slash is a bad
 	// id and not another path.
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
-	for _, route := range []struct {
-		method, path, scope string
-		handle              handler
-	}{
+	routes := map[*mux.Route]*route{}
+	scopeFinn := scopeRead
+	if s.PublicReputation {
+		scopeFinn = probe // finn takes a refusal for a failure
+	}
+	table := []route{
 		{http.MethodGet, "/", anyone, s.getRoot},
-		{http.MethodGet, "/livez", anyone, s.getLive},
-		{http.MethodGet, "/readyz", anyone, s.getReady},
-		{http.MethodGet, "/api/health", anyone, s.getHealth},
+		{http.MethodGet, "/livez", probe, s.getLive},
+		{http.MethodGet, "/readyz", probe, s.getReady},
+		{http.MethodGet, "/api/health", probe, s.getHealth},
+		{http.MethodGet, "/api/openapi.json", probe, s.getOpenAPI},
+
+		{http.MethodGet, "/api/auth/nonce", signIn, s.getNonce},
+		{http.MethodPost, "/api/auth/siwe", signIn, withBody(maxSignIn, s.postSignIn)},
+		{http.MethodGet, "/api/auth/verify", anyone, s.getVerify},
+		{http.MethodGet, "/api/auth/.well-known/jwks.json", probe, s.getKeySet},
+
+		{http.MethodGet, "/api/admin/allowlist", scopeAdmin, s.getAllowlist},
+		{http.MethodPost, "/api/admin/allowlist", scopeAdmin, s.addToAllowlist},
+		{http.MethodDelete, "/api/admin/allowlist/{entry}", scopeAdmin, s.removeFromAllowlist},
+		{http.MethodPost, "/api/admin/allowlist/{entry}/rotate", scopeAdmin, s.rotateKey},
 
 		{http.MethodGet, "/api/reputation", scopeRead, s.listReputations},
 		{http.MethodGet, "/api/reputation/query", scopeRead, s.queryScore},
 		{http.MethodGet, "/api/reputation/population", scopeRead, s.listPopulations},
 		{http.MethodGet, "/api/reputation/events", scopeRead, s.streamLog},
-		{http.MethodPost, "/api/reputation/events", scopeAppend, s.importEvents},
+		{http.MethodPost, "/api/reputation/events", scopeAppend, withBody(unlimited, s.importEvents)},
 		{http.MethodGet, "/api/reputation/{nftId}", scopeRead, s.getReputation},
 		{http.MethodGet, "/api/reputation/{nftId}/cohorts", scopeRead, s.getCohorts},
 		{http.MethodGet, "/api/reputation/{nftId}/score", scopeRead, s.getScore},
+		{http.MethodGet, "/api/reputation/{nftId}/timeline", scopeRead, s.getTimeline},
+		{http.MethodGet, "/api/reputation/{nftId}/snapshot", scopeRead, s.getSnapshot},
 		{http.MethodGet, "/api/reputation/{nftId}/events", scopeRead, s.getHistory},
-		{http.MethodPost, "/api/reputation/{nftId}/events", scopeAppend, s.appendEvents},
+		{http.MethodPost, "/api/reputation/{nftId}/events", scopeAppend, withBody(maxBatchBytes, s.appendEvents)},
+		{http.MethodGet, "/reputation/{nftId}", scopeFinn, s.getFinnScore},
 
+		{http.MethodPost, "/api/chat", scopeAppend, s.withFinn(s.postChat)},
+		{http.MethodGet, "/api/memory/{nftId}", scopeRead, s.forNFT(readMemory)},
+		{http.MethodGet, "/api/memory/{nftId}/history", scopeRead, s.forNFT(readHistory)},
+		{http.MethodPost, "/api/memory/{nftId}/seal", scopeAppend, s.forNFT(sealMemory)},
+		{http.MethodDelete, "/api/memory/{nftId}/{conversationId}", scopeAppend, s.forNFT(deleteMemory)},
+		{http.MethodPost, "/api/schedule", scopeAppend, s.withFinn(s.postSchedule)},
+		{http.MethodGet, "/api/schedule/{nftId}", scopeRead, s.forNFT(listSchedules)},
+		{http.MethodGet, "/api/schedule/{scheduleId}/history", scopeRead, s.forSchedule(scheduleHistory)},
+		{http.MethodDelete, "/api/schedule/{scheduleId}", scopeAppend, s.forSchedule(cancelSchedule)},
+		{http.MethodGet, "/api/learning/{nftId}/insights", scopeRead, s.forNFT(readInsights)},
+		{http.MethodGet, "/api/learning/{nftId}/gaps", scopeRead, s.forNFT(readGaps)},
+
+		{http.MethodGet, "/api/projections", scopeAdmin, s.listProjections},
+		{http.MethodGet, "/api/projections/{name}/failures", scopeAdmin, s.listFailures},
 		{http.MethodGet, "/api/admin/projections/{name}/rebuild", scopeAdmin, s.getRebuild},
 		{http.MethodPost, "/api/admin/projections/{name}/rebuild", scopeAdmin, s.startRebuild},
-	} {
+		{http.MethodPost, "/api/admin/reputation/{nftId}/reset", scopeAdmin, s.resetReputation},
+	}
+	if s.MetricsHandler != nil {
+		table = append(table, route{http.MethodGet, "/metrics", probe, s.getMetrics})
+	}
+	for _, route := range table {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {
 			methods = append(methods, http.MethodHead)
 		}
-		router.Handle(route.path, s.route(route.scope, route.handle)).Methods(methods...)
+		routes[router.Handle(route.path, http.NotFoundHandler()).Methods(methods...)] = &route
 	}
-	router.NotFoundHandler = s.answer(func(http.ResponseWriter, *http.Request) error { return errNoRoute })
-	router.MethodNotAllowedHandler = s.answer(s.methodNotAllowed)
-	return router
+	return router, routes
+}
+
+// findRoute looks up where a request goes, which decides how it is treated on the
+// way.
+func (s *Server) findRoute(next http.Handler) http.Handler {
+	noRoute := &route{handle: func(http.ResponseWriter, *http.Request) error { return errNoRoute }}
+	noMethod := &route{handle: s.methodNotAllowed}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := infoFrom(r.Context())
+		match := mux.RouteMatch{}
+		switch found := s.router.Match(r, &match); {
+		case found:
+			info.route = s.routes[match.Route]
+			r = mux.SetURLVars(r, match.Vars)
+		case errors.Is(match.MatchErr, mux.ErrMethodMismatch):
+			info.route = noMethod
+		default:
+			info.route = noRoute
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serveRoute is the end of the way.
+func serveRoute(w http.ResponseWriter, r *http.Request) error {
+	return infoFrom(r.Context()).route.handle(w, r)
 }
 
 // methodNotAllowed names the methods that the path has (RFC 9110 §15.5.6).
 func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		probe := r.Clone(r.Context())
 		probe.Method = method
-		if match := (mux.RouteMatch{}); s.router.Match(probe, &match) && match.MatchErr == nil {
+		if match := (mux.RouteMatch{}); s.router.Match(probe, &match) {
 			w.Header().Add("Allow", method)
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	nethttp "net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +35,7 @@ var now = time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC)
 type backend struct {
 	log        reputation.Log
 	rows       projections.Reader
+	past       func(projections.PastConfig) *projections.Past
 	projectors []*projections.Projector
 }
 
@@ -49,7 +52,8 @@ var backends = []struct {
 func openMemory(t testing.TB) *backend {
 	log := eventstore.NewMemory()
 	rows := projections.NewMemory(log)
-	return &backend{log: log, rows: rows, projectors: rows.NewProjectors(projecting(t, log))}
+	past := func(c projections.PastConfig) *projections.Past { c.Log = log; return rows.NewPast(c) }
+	return &backend{log: log, rows: rows, past: past, projectors: rows.NewProjectors(projecting(t, log))}
 }
 
 func openPostgres(t testing.TB) *backend {
@@ -62,7 +66,8 @@ func openPool(t testing.TB, pool *pgxpool.Pool) *backend {
 	log := eventstore.OpenPostgres(pool, logger(t))
 	t.Cleanup(log.Close)
 	rows := projections.NewPostgres(pool)
-	return &backend{log: log, rows: rows, projectors: rows.NewProjectors(projecting(t, log))}
+	past := func(c projections.PastConfig) *projections.Past { c.Log = log; return rows.NewPast(c) }
+	return &backend{log: log, rows: rows, past: past, projectors: rows.NewProjectors(projecting(t, log))}
 }
 
 func projecting(t testing.TB, log eventstore.Reader) projections.Config {
@@ -136,7 +141,8 @@ func (b *backend) config(t testing.TB) http.Config {
 	t.Helper()
 	return http.Config{
 		Log: b.log, Importer: eventstore.Importer{Log: b.log}, Reputations: b.rows,
-		Authenticator: newKeyring(t), Monitor: monitor{}, Params: reputation.DefaultParams(),
+		Past: b.past(projections.PastConfig{Params: reputation.DefaultParams()}), Operations: operations{b},
+		Authenticator: newKeyring(t), Allowlist: &guests{wallets: slices.Sorted(maps.Values(wallets))}, Monitor: monitor{}, Params: reputation.DefaultParams(),
 		Logger: logger(t), Version: "test", Now: func() time.Time { return now },
 	}
 }

@@ -13,6 +13,9 @@ type backend interface {
 	// standby when it has to wait. The error is a [*VersionError], an
 	// [*AheadError], or worth a retry.
 	acquire(ctx context.Context, projection, version string, standby func()) (lease, error)
+	// noteError keeps the last error of a projection's projectors, for whoever asks in
+	// another process.
+	noteError(ctx context.Context, projection, message string) error
 }
 
 // lease is the right to be a projection's projector. It is not safe for
@@ -30,6 +33,8 @@ type lease interface {
 	// head, where following the log page by page would write too much. empty makes
 	// the memory that it folds in.
 	catchUp(ctx context.Context, far int64, empty func() shadow) error
+	// read runs work, which only loads, outside of any page.
+	read(ctx context.Context, work func(context.Context, tx) error) error
 	// keep renews the lease while there is nothing to project.
 	keep(ctx context.Context) error
 	// release gives the lease up.
@@ -48,6 +53,8 @@ type tx interface {
 	saveAgents(ctx context.Context, changes agentChanges) error
 	loadCohorts(ctx context.Context, nfts []string, keys []cohortID) (map[string]*reputation.Cohorts, error)
 	saveCohorts(ctx context.Context, changes cohortChanges) error
+	loadRanks(ctx context.Context, nfts []string) (map[string]reputation.Rank, error)
+	saveRanks(ctx context.Context, changes rankChanges) error
 }
 
 // agentRows are rows of the aggregates projection. NFTs and collections without

@@ -3,6 +3,7 @@ package projections_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -137,6 +138,36 @@ func BenchmarkRead(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkPast reads an agent's past from a collection of 1,000 agents that has had
+// 20,000 events, beside as many of another.
+func BenchmarkPast(b *testing.B) {
+	const events = 20_000
+	for name, backend := range map[string]projectionstest.Backend{
+		"memory": openMemory(slog.New(slog.DiscardHandler)), "postgres": open(b).Backend,
+	} {
+		b.Run(name, func(b *testing.B) {
+			for first := 0; first < 2*events; first += benchPage {
+				page := make([]projectionstest.Event, benchPage)
+				for i := range page {
+					n := first + i
+					page[i] = projectionstest.Task(fmt.Sprintf("nft-%d", n%2000), "native", "analysis", rand.Float64())
+					page[i].Collection = fmt.Sprintf("nest-%d", n%2)
+				}
+				backend.Append(b, page...)
+			}
+			backend.Project(b)
+			backend.Settle(b)
+			past := backend.Past(projections.PastConfig{Params: reputation.DefaultParams()})
+			for b.Loop() {
+				if r, err := past.ReputationAt(b.Context(), "nft-1999", 2*events); err != nil || r.Collection.Members != 1000 {
+					b.Fatal(r, err)
+				}
+			}
+			b.ReportMetric(float64(b.N)*events/b.Elapsed().Seconds(), "events/s")
 		})
 	}
 }

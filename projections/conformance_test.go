@@ -42,6 +42,14 @@ func openMemory(logger *slog.Logger) projectionstest.Backend {
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
 			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, Logger: logger})
 		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
+		},
+		Publisher: func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector {
+			config := projections.Config{Log: log, Params: params, PageSize: pageSize, Broker: broker, Logger: logger}
+			return rows.NewProjectors(config)[len(projections.Names)]
+		},
 	}
 }
 
@@ -69,6 +77,14 @@ func openProcess(t testing.TB, pool *pgxpool.Pool, far int64) (projectionstest.B
 		Log: log, Store: rows, Reader: rows,
 		Projectors: func(params reputation.Params, pageSize int) []*projections.Projector {
 			return rows.NewProjectors(projections.Config{Log: log, Params: params, PageSize: pageSize, CatchUp: far, Logger: logger})
+		},
+		Past: func(config projections.PastConfig) *projections.Past {
+			config.Log = log
+			return rows.NewPast(config)
+		},
+		Publisher: func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector {
+			config := projections.Config{Log: log, Params: params, PageSize: pageSize, Broker: broker, Logger: logger}
+			return rows.NewProjectors(config)[len(projections.Names)]
 		},
 	}, rows
 }

@@ -103,7 +103,19 @@ func (l *postgresLease) open(ctx context.Context) error {
 	if err != nil {
 		return unavailable("create the checkpoint", err)
 	}
-	return l.check(ctx)
+	if err := l.check(ctx); err != nil {
+		return err
+	}
+	return l.tell(ctx)
+}
+
+// tell notes who is the projector. The session's id tells it from another process
+// that has the lock for the moment that it takes to refuse the checkpoint.
+func (l *postgresLease) tell(ctx context.Context) error {
+	_, err := l.conn.Exec(ctx, `
+		UPDATE projection_checkpoints SET holder = $2, holder_pid = pg_backend_pid(), held_since = now() WHERE projection = $1`,
+		l.projection, thisProcess())
+	return unavailable("note the projector", err)
 }
 
 // check refuses a checkpoint of another version, or of another log.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dixie/eventstore"
@@ -26,6 +27,8 @@ type Memory struct {
 	collections map[string]*reputation.Collection
 	cohorts     map[string]*memoryCohorts
 	checkpoints map[string]*memoryCheckpoint
+	ranks       map[string]reputation.Rank // of the publisher
+	publishing  atomic.Bool                // by this process
 }
 
 // Other programs put what is shown; the projector builds on what it has folded.
@@ -51,6 +54,11 @@ type memoryCheckpoint struct {
 	position  int64
 	updatedAt time.Time
 	failures  []Failure
+
+	held        bool      // somebody is the projector
+	heldSince   time.Time // or was the last time
+	lastError   string
+	lastErrorAt time.Time
 }
 
 var (
@@ -68,8 +76,9 @@ func NewMemory(log *eventstore.Memory) *Memory {
 		collections: map[string]*reputation.Collection{},
 		cohorts:     map[string]*memoryCohorts{},
 		checkpoints: map[string]*memoryCheckpoint{},
+		ranks:       map[string]reputation.Rank{},
 	}
-	for _, name := range Names {
+	for _, name := range append(slices.Clone(Names), Publisher) {
 		m.leases[name] = make(chan struct{}, 1)
 		m.leases[name] <- struct{}{}
 	}
@@ -110,7 +119,17 @@ func (m *Memory) acquire(ctx context.Context, projection, version string, standb
 		token <- struct{}{}
 		return nil, &VersionError{Projection: projection, Stored: c.version, Running: version}
 	}
+	c.held, c.heldSince = true, time.Now()
 	return &memoryLease{m: m, name: projection, checkpoint: c, token: token}, nil
+}
+
+func (m *Memory) noteError(_ context.Context, projection, message string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.checkpoints[projection]; ok {
+		c.lastError, c.lastErrorAt = message, time.Now()
+	}
+	return nil
 }
 
 type memoryLease struct {
@@ -124,7 +143,13 @@ func (l *memoryLease) position() int64                                     { ret
 func (l *memoryLease) keep(context.Context) error                          { return nil }
 func (l *memoryLease) head(ctx context.Context) (int64, error)             { return l.m.log.Head(ctx) }
 func (l *memoryLease) catchUp(context.Context, int64, func() shadow) error { return nil } // rows are changed in place
-func (l *memoryLease) release()                                            { l.token <- struct{}{} }
+
+func (l *memoryLease) release() {
+	l.m.mu.Lock()
+	l.checkpoint.held = false
+	l.m.mu.Unlock()
+	l.token <- struct{}{}
+}
 
 func (l *memoryLease) page(ctx context.Context, step step, work func(context.Context, tx) error) error {
 	l.m.mu.Lock()
@@ -398,8 +423,12 @@ func (m *Memory) WaitFor(ctx context.Context, position int64, projections ...str
 func (m *Memory) Status(ctx context.Context) ([]Status, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	statuses := make([]Status, 0, len(Names))
-	for _, name := range Names {
+	names := Names
+	if m.publishing.Load() {
+		names = append(slices.Clone(names), Publisher)
+	}
+	statuses := make([]Status, 0, len(names))
+	for _, name := range names {
 		s := Status{Projection: name}
 		if c, ok := m.checkpoints[name]; ok {
 			s.Version, s.Position, s.UpdatedAt, s.SetAside = c.version, c.position, c.updatedAt, int64(len(c.failures))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,8 +17,9 @@ import (
 
 // Postgres keeps rows in the tables of a migrated database. Use [NewPostgres].
 type Postgres struct {
-	pool     *pgxpool.Pool
-	progress *progress
+	pool       *pgxpool.Pool
+	progress   *progress
+	publishing atomic.Bool // by this process
 }
 
 var (
@@ -257,7 +260,8 @@ func (p *Postgres) Status(ctx context.Context) ([]Status, error) {
 		  CROSS JOIN (SELECT coalesce(max(position), 0) AS head FROM reputation_events) AS h
 		  LEFT JOIN projection_checkpoints AS c ON c.projection = n.projection
 		  LEFT JOIN reputation_events AS o ON o.position = coalesce(c.position, 0) + 1
-		 ORDER BY n.ord`, Names)
+		 WHERE n.projection <> '`+Publisher+`' OR c.projection IS NOT NULL OR $2
+		 ORDER BY n.ord`, append(slices.Clone(Names), Publisher), p.publishing.Load())
 	if err != nil {
 		return nil, unavailable("read the status", err)
 	}

@@ -20,6 +20,10 @@ const (
 	Cohorts    = reputation.ProjectionCohorts
 )
 
+// Publisher is the projector that sends the log to a [Broker]. It is none of
+// [Names]: it has no rows that could be read, verified or rebuilt.
+const Publisher = "publisher"
+
 // Names are all projections.
 var Names = []string{Aggregates, Cohorts}
 
@@ -54,6 +58,11 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
+	if e.Projection == Publisher {
+		return fmt.Sprintf("the log was published by version %s of the publisher and this is version %s: "+
+			"run the former release, or delete the publisher's row of projection_checkpoints to publish the log from its beginning",
+			e.Stored, e.Running)
+	}
 	return fmt.Sprintf("projection %s was folded by version %s and this is version %s: its rows are served but no longer updated; "+
 		"run this version with the former scoring parameters, or empty the projection with `dixie rebuild %s`",
 		e.Projection, e.Stored, e.Running, e.Projection)
@@ -67,6 +76,11 @@ type AheadError struct {
 }
 
 func (e *AheadError) Error() string {
+	if e.Projection == Publisher {
+		return fmt.Sprintf("the log was published up to position %d, and the log that there is, whose head is %d, does not have that event: "+
+			"another backup was restored; delete the publisher's row of projection_checkpoints to publish this log from its beginning",
+			e.Position, e.Head)
+	}
 	return fmt.Sprintf("projection %s stands at position %d, and the log, whose head is %d, does not have the event that was folded there: "+
 		"the log was restored from another backup than the projection; run `dixie rebuild %s` to fold the log that there is",
 		e.Projection, e.Position, e.Head, e.Projection)
@@ -111,8 +125,13 @@ type Reader interface {
 	// WaitFor returns when the projections have reached a position. It fails with
 	// [ErrBehind] when ctx ends first.
 	WaitFor(ctx context.Context, position int64, projections ...string) error
-	// Status tells how far each projection has come.
+	// Status tells how far each projection has come, and the publisher when it
+	// is switched on in this process or has ever been in PostgreSQL.
 	Status(ctx context.Context) ([]Status, error)
+	// Overview tells what becomes of each projection, in this or any other process;
+	// params are those that whoever asks would fold with. It is for people: it asks
+	// more than Status, and not at one moment.
+	Overview(ctx context.Context, params reputation.Params) ([]Overview, error)
 	// Failures returns events that were set aside, after a position and in order.
 	Failures(ctx context.Context, projection string, after int64, limit int) ([]Failure, error)
 }

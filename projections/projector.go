@@ -24,6 +24,9 @@ const (
 	// retryInterval is the wait after a term as projector ended with an error.
 	retryInterval = time.Second
 
+	// publishTimeout bounds the attempt to note an error.
+	publishTimeout = time.Second
+
 	// closeTimeout bounds the wait for a page when a projector stops.
 	closeTimeout = 10 * time.Second
 )
@@ -47,6 +50,8 @@ type Projector struct {
 	backend    backend
 	pages      *eventstore.Pages // shared by the projectors of a process
 	far        int64             // events behind from which it catches up
+	middleware []message.HandlerMiddleware
+	outbox     *outbox // of the publisher; nil for projections that only fold
 	logger     *slog.Logger
 
 	mu    sync.Mutex
@@ -62,14 +67,32 @@ type Config struct {
 	// CatchUp is by how many events a projector must be behind to fold many pages
 	// before it writes; 0 means 10,000.
 	CatchUp int64
+	Broker  Broker // where events are published, by a projector named [Publisher]; nil publishes nothing
 	Logger  *slog.Logger
+	// Middleware sees each page that is folded in a transaction of its own, from
+	// outside: [message.HandlerNameFromCtx] is the projection, [eventstore.PageFrom]
+	// the page. An error was noted already, and makes the page come again. The first
+	// is the outermost.
+	Middleware []message.HandlerMiddleware
 }
 
-// NewProjectors returns one projector for each projection, which write to p.
-func (p *Postgres) NewProjectors(config Config) []*Projector { return newProjectors(p, config) }
+// NewProjectors returns one projector for each projection, which write to p, and
+// the publisher when config has a broker.
+func (p *Postgres) NewProjectors(config Config) []*Projector {
+	if config.Broker != nil {
+		p.publishing.Store(true)
+	}
+	return newProjectors(p, config)
+}
 
-// NewProjectors returns one projector for each projection, which write to m.
-func (m *Memory) NewProjectors(config Config) []*Projector { return newProjectors(m, config) }
+// NewProjectors returns one projector for each projection, which write to m, and
+// the publisher when config has a broker.
+func (m *Memory) NewProjectors(config Config) []*Projector {
+	if config.Broker != nil {
+		m.publishing.Store(true)
+	}
+	return newProjectors(m, config)
+}
 
 func newProjectors(b backend, config Config) []*Projector {
 	pages := eventstore.NewPages(config.Log, config.PageSize)
@@ -80,8 +103,12 @@ func newProjectors(b backend, config Config) []*Projector {
 	for _, projection := range all() {
 		projectors = append(projectors, &Projector{
 			projection: projection, params: config.Params, backend: b, pages: pages, far: config.CatchUp,
-			logger: config.Logger.With("projection", projection.name), state: Stopped,
+			middleware: config.Middleware,
+			logger:     config.Logger.With("projection", projection.name), state: Stopped,
 		})
+	}
+	if config.Broker != nil {
+		projectors = append(projectors, newPublisher(b, pages, config))
 	}
 	return projectors
 }
@@ -126,10 +153,29 @@ func (p *Projector) fail(ctx context.Context, err error) {
 	if errors.As(err, &version) || errors.As(err, &ahead) {
 		state = NeedsRebuild
 	}
-	if _, last := p.State(); last == nil || last.Error() != err.Error() {
+	if p.isNew(err) {
 		p.logger.ErrorContext(ctx, "projector interrupted", "state", state, "error", err)
+		if state != NeedsRebuild { // which the checkpoint itself tells
+			p.publish(ctx, err)
+		}
 	}
 	p.enter(state, err)
+}
+
+// isNew reports whether an error is another one than the last.
+func (p *Projector) isNew(err error) bool {
+	_, last := p.State()
+	return last == nil || last.Error() != err.Error()
+}
+
+// publish lets other processes know of an error, if it can: when the database is
+// away, nobody can ask it either.
+func (p *Projector) publish(ctx context.Context, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if err := p.backend.noteError(ctx, p.projection.name, legible(err.Error())); err != nil {
+		p.logger.DebugContext(ctx, "the error could not be noted", "error", err)
+	}
 }
 
 func (p *Projector) enter(state State, err error) {
@@ -146,7 +192,11 @@ var errFarBehind = errors.New("far behind")
 
 // term is one term as projector: from acquiring the lease to losing it.
 func (p *Projector) term(ctx context.Context) error {
-	lease, err := p.backend.acquire(ctx, p.projection.name, p.params.Version(), func() { p.enter(Standby, nil) })
+	// Who cannot publish does not keep others from it.
+	if err := p.outbox.open(ctx); err != nil {
+		return err
+	}
+	lease, err := p.backend.acquire(ctx, p.projection.name, p.version(), func() { p.enter(Standby, nil) })
 	if err != nil {
 		return err
 	}
@@ -219,6 +269,7 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the router: %w", err)
 	}
+	router.AddMiddleware(t.projector.middleware...)
 	router.AddMiddleware(t.note, middleware.Recoverer)
 	router.AddConsumerHandler(t.projector.projection.name, eventstore.Topic, feed, t.handle)
 	return router, nil
@@ -228,16 +279,23 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 // makes the feed deliver the page again, unless the lease is lost.
 func (t *term) handle(msg *message.Message) error {
 	p, page := t.projector, eventstore.PageFrom(msg.Context())
+	if err := p.outbox.send(msg.Context(), t, page); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	step := step{from: page.From, to: page.To, at: page.Events[len(page.Events)-1].CreatedAt}
 	err := t.lease.page(msg.Context(), step, func(ctx context.Context, tx tx) error {
 		return p.projection.fold(ctx, p.params, tx, page)
 	})
-	if err == nil && p.projection.shadow != nil {
+	if err != nil {
+		return err
+	}
+	p.outbox.done()
+	if p.projection.shadow != nil {
 		t.fallBehind(msg.Context(), page)
 	}
-	return err
+	return nil
 }
 
 // fallBehind ends the following of a log that grows faster than it is followed. It
@@ -262,15 +320,23 @@ func (t *term) note(handle message.HandlerFunc) message.HandlerFunc {
 		switch {
 		case err == nil:
 			t.projector.enter(Running, nil)
-		case errors.Is(err, ErrLost):
+		case errors.Is(err, ErrLost), errors.Is(err, errUnsent):
 			t.end(err)
 		case errors.As(err, &panicked):
-			t.projector.enter(Retrying, fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log
+			t.projector.retry(msg.Context(), fmt.Errorf("panic: %v", panicked.V)) // its stack is in the router's log
 		default:
-			t.projector.enter(Retrying, err)
+			t.projector.retry(msg.Context(), err)
 		}
 		return none, err
 	}
+}
+
+// retry notes why a page will be tried again.
+func (p *Projector) retry(ctx context.Context, err error) {
+	if p.isNew(err) {
+		p.publish(ctx, err)
+	}
+	p.enter(Retrying, err)
 }
 
 // keep renews the lease until ctx ends.

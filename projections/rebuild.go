@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -188,8 +187,7 @@ func (c RebuildConfig) complete() RebuildConfig {
 		c.Logger = slog.Default()
 	}
 	if c.Holder == "" {
-		host, _ := os.Hostname()
-		c.Holder = fmt.Sprintf("%s, process %d", host, os.Getpid())
+		c.Holder = thisProcess()
 	}
 	if c.hook == nil {
 		c.hook = func(string) error { return nil }

@@ -26,6 +26,9 @@ const MaxEventBytes = 64 << 10
 // not exact (RFC 7493 §2.2).
 const MaxInteger = 1<<53 - 1
 
+// Types are all event types.
+var Types = []Type{TypeQualitySignal, TypeTaskCompleted, TypeCredentialUpdate, TypeModelPerformance, TypeReputationReset}
+
 // Event is something that happened to an agent (protocol §2.1). Events are
 // immutable: what [Decode] returned may be shared, and is not to be changed.
 type Event struct {

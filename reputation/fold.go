@@ -78,10 +78,7 @@ func (p Params) create(a *Agent, nft string, e *Event) {
 // observe folds a judgement (protocol part I.4).
 func (p Params) observe(a *Agent, c *Collection, e *Event, score float64, dimensions Dimensions) {
 	g := &a.Aggregate
-	personal := p.Damping.Dampen(g.PersonalScore, score, g.SampleCount)
-	c.move(g.PersonalScore, &personal)
-	g.PersonalScore = &personal
-	g.SampleCount++
+	g.PersonalScore, g.SampleCount = p.score(c, g.PersonalScore, g.SampleCount, score)
 	p.observeDimensions(a, dimensions)
 	p.advance(g, e.Timestamp)
 	g.LastUpdated = g.LastUpdated.Later(e.Timestamp)
@@ -107,16 +104,25 @@ func (p Params) running(r Running, score float64) Running {
 }
 
 // advance takes at most one step of the state machine, judged by the state before
-// the event (protocol §4).
+// the event.
 func (p Params) advance(g *Aggregate, at Timestamp) {
-	switch {
-	case g.State == StateCold:
-		g.step(StateWarming, at, "First QualityEvent recorded")
-	case g.State == StateWarming && g.SampleCount >= p.MinSampleCount:
-		g.step(StateEstablished, at, "sample_count >= min_sample_count")
-	case g.State == StateEstablished && PersonalWeight(g.SampleCount, p.PseudoCount) > p.AuthoritativeWeight:
-		g.step(StateAuthoritative, at, "personal_weight > AUTHORITATIVE_THRESHOLD")
+	if to, trigger := p.next(g.State, g.SampleCount); to != g.State {
+		g.step(to, at, trigger)
 	}
+}
+
+// next is the state after an observation that makes the count of samples, and why
+// (protocol §4). It is the state before when nothing changes.
+func (p Params) next(before State, samples int64) (state State, trigger string) {
+	switch {
+	case before == StateCold:
+		return StateWarming, "First QualityEvent recorded"
+	case before == StateWarming && samples >= p.MinSampleCount:
+		return StateEstablished, "sample_count >= min_sample_count"
+	case before == StateEstablished && PersonalWeight(samples, p.PseudoCount) > p.AuthoritativeWeight:
+		return StateAuthoritative, "personal_weight > AUTHORITATIVE_THRESHOLD"
+	}
+	return before, ""
 }
 
 func (g *Aggregate) step(to State, at Timestamp, trigger string) {

@@ -5,21 +5,27 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxLineBytes is the longest line of an NDJSON file of events.
 const MaxLineBytes = MaxEventBytes + slack + 4<<10
 
 // Line is one line of an NDJSON file of events: {"nft_id","event"}, and in an
-// export also where and when the event was stored, which reading passes over.
+// export also where and when the event was stored.
 type Line struct {
-	NFT   string
-	Type  string // of the row; empty unless it differs from the event's
-	Event []byte // the event's JSON, not checked
+	NFT       string
+	Type      string    // of the row; empty unless it differs from the event's
+	Event     []byte    // the event's JSON, not checked
+	Position  int64     // in the log that was exported; 0 when the line tells none
+	CreatedAt time.Time // when that log stored it; zero when the line tells none
 }
 
 // ReadLine splits a line without reading the event in it. Without an nft_id the
-// event counts for its own agent_id. The error is an [*InvalidError].
+// event counts for its own agent_id. A position or a time of storing that is none
+// is passed over: nothing but another log made it. The error is an
+// [*InvalidError].
 func ReadLine(data []byte) (Line, error) {
 	var line Line
 	d := newDecoder(data)
@@ -34,8 +40,13 @@ func ReadLine(data []byte) (Line, error) {
 			value, ok := d.value()
 			line.Event = bytes.Clone(value)
 			return ok
-		case "position", "created_at":
-			_, ok := d.value()
+		case "position":
+			value, ok := d.value()
+			line.Position = exportedPosition(value)
+			return ok
+		case "created_at":
+			value, ok := d.value()
+			line.CreatedAt = exportedTime(value)
 			return ok
 		}
 		return d.unknown("", name)
@@ -51,6 +62,25 @@ func ReadLine(data []byte) (Line, error) {
 	return line, d.err()
 }
 
+// exportedPosition is 0 for a value that is no position.
+func exportedPosition(value []byte) int64 {
+	position, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || position < 0 {
+		return 0
+	}
+	return position
+}
+
+// exportedTime is zero for a value that is no time.
+func exportedTime(value []byte) time.Time {
+	text, err := jsontext.AppendUnquote(nil, value)
+	if err != nil {
+		return time.Time{}
+	}
+	at, _ := ParseTimestamp(string(text))
+	return at.Time()
+}
+
 // DecodeLine reads a line and the event in it, strictly. Problems of the event
 // are reported under "event". The error is an [*InvalidError].
 func DecodeLine(data []byte) (nft string, event Event, err error) {
@@ -58,6 +88,12 @@ func DecodeLine(data []byte) (nft string, event Event, err error) {
 	if err != nil {
 		return "", Event{}, err
 	}
+	return line.Decode()
+}
+
+// Decode reads the event of the line and finds the NFT that it counts for, as
+// [DecodeLine] does.
+func (line *Line) Decode() (nft string, event Event, err error) {
 	event, err = Decode(line.Event)
 	if err != nil {
 		return "", Event{}, Within("event", err)

@@ -23,8 +23,16 @@ func TestReadLine(t *testing.T) {
 		{
 			"line of an export",
 			`{"position":7,"created_at":"2026-02-25T12:00:00Z","nft_id":"bear-1","event_type":"x","event":[1]}`,
-			reputation.Line{NFT: "bear-1", Type: "x", Event: []byte(`[1]`)}, "",
+			reputation.Line{
+				NFT: "bear-1", Type: "x", Event: []byte(`[1]`), Position: 7, CreatedAt: time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC),
+			}, "",
 		},
+		{
+			"a position and a time that are none", `{"position":-1,"created_at":"yesterday","event":1}`,
+			reputation.Line{Event: []byte(`1`)}, "",
+		},
+		{"of other kinds", `{"position":"7","created_at":{"a":7},"event":1}`, reputation.Line{Event: []byte(`1`)}, ""},
+		{"not whole", `{"position":7.5,"created_at":null,"event":1}`, reputation.Line{Event: []byte(`1`)}, ""},
 		{"the event is not read", `{"event":null}`, reputation.Line{Event: []byte(`null`)}, ""},
 		{"no event", `{"nft_id":"bear-1"}`, reputation.Line{}, "event: is required"},
 		{"impossible NFT", `{"nft_id":"bear 1","event":{}}`, reputation.Line{}, `nft_id: must match ^[A-Za-z0-9._:-]{1,255}$, found "bear 1"`},
@@ -118,7 +126,7 @@ func TestAppendLine(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			back, err := reputation.ReadLine(line)
-			if err != nil || back.NFT != "bear-1" || string(back.Event) != canonical(t, tt.event) {
+			if err != nil || back.NFT != "bear-1" || back.Position != 7 || !back.CreatedAt.Equal(created) || string(back.Event) != canonical(t, tt.event) {
 				t.Errorf("read back as %+v, %v", back, err)
 			}
 		})

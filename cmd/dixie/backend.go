@@ -11,6 +11,7 @@ import (
 
 	"dixie/eventstore"
 	"dixie/http"
+	"dixie/internal/nats"
 	"dixie/migrations"
 	"dixie/projections"
 	"dixie/reputation"
@@ -22,21 +23,31 @@ type backend struct {
 	log        reputation.Log
 	reader     projections.Reader
 	rows       projections.Store
+	past       *projections.Past
 	projectors []*projections.Projector
 	rebuilder  http.Rebuilder // nil in memory
 	pool       *pgxpool.Pool  // nil in memory
 	waiting    *waiting       // nil in memory
+	queued     func() int     // appends that wait
+	rebuilds   func(context.Context) ([]projections.Rebuilding, error)
+	nats       *nats.Publisher // nil when publishing is dormant
 	close      func()
 }
 
-func (b *backend) importer() eventstore.Importer { return eventstore.Importer{Log: b.log} }
+func (b *backend) importer(seen *observation) eventstore.Importer {
+	return eventstore.Importer{Log: b.log, Observe: seen.Imported}
+}
 
-func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, logger *slog.Logger) (*backend, error) {
+func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, seen *observation, logger *slog.Logger) (*backend, error) {
+	publisher, err := s.NATS.open(ctx, logger)
+	if err != nil {
+		return nil, err
+	}
 	if s.Database.URL == "" {
-		return openMemory(ctx, params, logger), nil
+		return s.openMemory(ctx, params, publisher, seen, logger), nil
 	}
 	var waiting waiting
-	pool, err := s.Database.connect(ctx, &waiting)
+	pool, err := s.Database.connect(ctx, seen.tracer(&waiting))
 	if err != nil {
 		return nil, err
 	}
@@ -49,29 +60,37 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, lo
 		pool.Close()
 		return nil, err
 	}
-	log := eventstore.OpenPostgres(pool, logger)
+	log := eventstore.OpenPostgres(pool, logger, seen.Metrics, seen.traces)
 	rebuilder := rows.NewRebuilder(projections.RebuildConfig{
 		Params: params, Logger: logger, Processors: max(1, runtime.GOMAXPROCS(0)-1),
 	})
 	return &backend{
-		store: "postgres", log: log, reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
+		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
+		queued: log.Queued, rebuilds: rows.Rebuilds,
+		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
+		nats:       publisher,
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
 		close: func() {
 			rebuilder.Close()
+			closeNATS(publisher)
 			log.Close()
 			pool.Close()
 		},
 	}, nil
 }
 
-func openMemory(ctx context.Context, params reputation.Params, logger *slog.Logger) *backend {
+func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, publisher *nats.Publisher, seen *observation, logger *slog.Logger) *backend {
 	logger.WarnContext(ctx, "no DATABASE_URL: everything is in memory, and events are lost when this process stops")
 	log := eventstore.NewMemory()
 	rows := projections.NewMemory(log)
 	return &backend{
-		store: "memory", log: log, reader: rows, rows: rows,
-		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Logger: logger}),
-		close:      func() {},
+		store: "memory", log: seen.Log(log), reader: rows, rows: rows,
+		queued:     func() int { return 0 },
+		rebuilds:   func(context.Context) ([]projections.Rebuilding, error) { return nil, nil },
+		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
+		nats:       publisher,
+		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
+		close:      func() { closeNATS(publisher) },
 	}
 }
 

@@ -17,18 +17,20 @@ import (
 // command is the command line. A setting is declared once: its flag, its
 // variable, its default and its help are one field.
 type command struct {
-	Serve   serveCmd   `cmd:"" help:"Answer requests and project events."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date, or show its state."`
-	Import  importCmd  `cmd:"" help:"Append the events of an NDJSON file, to a database or through a server."`
-	Export  exportCmd  `cmd:"" help:"Write the log as NDJSON, which import reads back to the same log."`
-	Replay  replayCmd  `cmd:"" help:"Fold the history of a file or a database and show the reputations."`
-	Status  statusCmd  `cmd:"" help:"Show how far the projections of a database have come."`
-	Rebuild rebuildCmd `cmd:"" help:"Fold the log anew beside the stored rows of a database and put the result in their place."`
-	Verify  verifyCmd  `cmd:"" help:"Fold the log beside the stored rows of a database and tell what differs."`
-	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Manage API keys."`
-	Keygen  keygenCmd  `cmd:"" help:"Make a key that signs tokens."`
-	Token   tokenCmd   `cmd:"" help:"Issue a token for a wallet, to try the service with."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" help:"Answer requests and project events."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the database schema up to date, or show its state."`
+	Import   importCmd   `cmd:"" help:"Append the events of an NDJSON file, to a database or through a server."`
+	Export   exportCmd   `cmd:"" help:"Write the log as NDJSON, which import reads back to the same log."`
+	Replay   replayCmd   `cmd:"" help:"Fold the history of a file or a database and show the reputations."`
+	Status   statusCmd   `cmd:"" help:"Show how far the projections of a database have come, and who projects."`
+	Failures failuresCmd `cmd:"" help:"List, show and try again the events that projections have set aside."`
+	Rebuild  rebuildCmd  `cmd:"" help:"Fold the log anew beside the stored rows of a database and put the result in their place."`
+	Publish  publishCmd  `cmd:"" help:"Publish a part of the log to NATS again."`
+	Verify   verifyCmd   `cmd:"" help:"Fold the log beside the stored rows of a database and tell what differs."`
+	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Manage API keys."`
+	Keygen   keygenCmd   `cmd:"" help:"Make a key that signs tokens."`
+	Token    tokenCmd    `cmd:"" help:"Issue a token for a wallet, to try the service with."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // console is where a command reads and writes. Results go to out; everything
@@ -62,15 +64,30 @@ func run(ctx context.Context, args []string, c *console) error {
 	if err != nil {
 		return err
 	}
+	known := variablesOf(parser.Model)
+	known.unsetEmpty()
+	unreadable := unsetUnreadable(parser, args)
 	chosen, err := parser.Parse(args)
 	if err != nil {
-		return fmt.Errorf("%w; see dixie --help", err)
+		return fmt.Errorf("%w; see dixie --help", errors.Join(unreadable, err))
 	}
-	err = chosen.Run()
+	if unreadable != nil {
+		return errors.Join(unreadable, checkSettings(ctx, chosen.Selected()))
+	}
+	err = chosen.Run(known)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	return err
+}
+
+// checkSettings reports what else is wrong with the settings of a command that
+// cannot run.
+func checkSettings(ctx context.Context, chosen *kong.Node) error {
+	if command, ok := chosen.Target.Addr().Interface().(interface{ check(context.Context) error }); ok {
+		return command.check(ctx)
+	}
+	return nil
 }
 
 type versionCmd struct{}

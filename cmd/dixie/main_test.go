@@ -69,7 +69,9 @@ func mustCLI(t *testing.T, env []string, args ...string) string {
 func cleanEnv() []string {
 	var env []string
 	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); !strings.HasPrefix(name, "DIXIE_") && name != "DATABASE_URL" && name != "PORT" {
+		name, _, _ := strings.Cut(variable, "=")
+		ours := strings.HasPrefix(name, "DIXIE_") || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "FINN_") || name == "DATABASE_URL" || name == "NATS_URL" || name == "PORT"
+		if !ours {
 			env = append(env, variable)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"dixie/http"
 	"dixie/migrations"
+	"dixie/projections"
 )
 
 // countInterval is how long a count of aggregates is used again: counting reads
@@ -22,14 +23,15 @@ const countInterval = 5 * time.Second
 type monitor struct {
 	*backend
 	maxLag time.Duration
+	finn   *finn // nil where there is none
 
 	mu      sync.Mutex
 	counted time.Time
 	count   *int64
 }
 
-func (b *backend) monitor(maxLag time.Duration) *monitor {
-	return &monitor{backend: b, maxLag: maxLag}
+func (b *backend) monitor(maxLag time.Duration, finn *finn) *monitor {
+	return &monitor{backend: b, maxLag: maxLag, finn: finn}
 }
 
 // Ready implements [http.Monitor].
@@ -44,7 +46,7 @@ func (m *monitor) Ready(ctx context.Context) error {
 		return err
 	}
 	for _, s := range statuses {
-		if s.Lag > m.maxLag {
+		if s.Lag > m.maxLag && s.Projection != projections.Publisher {
 			return fmt.Errorf("projection %s is %s behind, more than %s", s.Projection, s.Lag.Round(time.Millisecond), m.maxLag)
 		}
 	}
@@ -53,8 +55,19 @@ func (m *monitor) Ready(ctx context.Context) error {
 
 // Health implements [http.Monitor].
 func (m *monitor) Health(ctx context.Context) http.Health {
-	h := http.Health{StoreType: m.store, AggregateCount: m.aggregates(ctx), Database: m.database(ctx)}
-	states := map[string]string{}
+	var finn *http.FinnHealth
+	var probing sync.WaitGroup // at the same time, so that neither takes the other's
+	probing.Go(func() { finn = m.finn.health(ctx) })
+	h := m.own(ctx)
+	probing.Wait()
+	h.Finn = finn
+	return h
+}
+
+// own is the health of the parts that are this service's own.
+func (m *monitor) own(ctx context.Context) http.Health {
+	h := http.Health{StoreType: m.store, AggregateCount: m.aggregates(ctx), Database: m.database(ctx), NATS: natsHealth(m.nats)}
+	states := map[string]string{projections.Publisher: "dormant"}
 	for _, p := range m.projectors {
 		state, _ := p.State()
 		states[p.Name()] = string(state)

@@ -8,19 +8,23 @@ import (
 	"log/slog"
 	"net"
 	nethttp "net/http"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"dixie/auth"
 	"dixie/http"
+	"dixie/internal/telemetry"
 )
 
 const (
-	// headerTimeout, bodyTimeout and idleTimeout are for requests that end soon;
-	// bulk imports and streams extend theirs as they go.
+	// These are for requests that end soon; bulk imports and streams extend theirs as
+	// they go. Whoever is too slow with a body is still told so.
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = time.Minute
+	answerTimeout = bodyTimeout + 10*time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 32 << 10
 )
@@ -31,51 +35,81 @@ type serveCmd struct {
 	Grace   time.Duration `env:"DIXIE_SHUTDOWN_GRACE" default:"25s" help:"How long requests may go on after a signal to stop."`
 	MaxLag  time.Duration `env:"DIXIE_MAX_LAG" default:"1m" help:"Age of an event that is not yet projected from which this replica is not ready."`
 	Migrate bool          `env:"DIXIE_MIGRATE" help:"Bring the schema up to date before serving."`
-	Dev     bool          `help:"Serve for development: migrates, prints a fresh API key, logs text."`
-	DevKey  string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" help:"API key of --dev, instead of a fresh one."`
+	Dev     bool          `help:"Serve for development, on this machine only: migrates, prints a fresh API key, lets any wallet sign in, limits nobody, logs text."`
+	DevKey  string        `name:"dev-api-key" env:"DIXIE_DEV_API_KEY" secret:"" placeholder:"KEY" help:"API key of --dev, instead of a fresh one."`
 
-	Tokens    tokenSettings    `embed:""`
-	Allowlist allowlistServing `embed:""`
-	Database  database         `embed:""`
-	Scoring   scoring          `embed:""`
-	Logging   logging          `embed:""`
+	Gateway   gatewaySettings  `embed:"" group:"Callers"`
+	SignIn    signInSettings   `embed:"" group:"Signing in"`
+	Tokens    tokenSettings    `embed:"" group:"Signing in"`
+	Allowlist allowlistServing `embed:"" group:"Callers"`
+	Database  database         `embed:"" group:"Database"`
+	Past      past             `embed:"" group:"Past"`
+	NATS      natsSettings     `embed:"" group:"Publishing"`
+	Finn      finnSettings     `embed:"" group:"Finn"`
+	Scoring   scoring          `embed:"" group:"Scoring"`
+	Logging   logging          `embed:"" group:"Logging"`
+	Observe   observeSettings  `embed:"" group:"Observing"`
 }
 
 // Run serves until ctx ends.
-func (s *serveCmd) Run(ctx context.Context, c *console) error {
+func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if s.Dev {
-		s.Migrate, s.Logging.Format = true, "text"
-		if s.Host == "" {
-			s.Host = "127.0.0.1"
-		}
+		s.forDevelopment()
 	}
 	logger := s.Logging.logger()
-	params, paramsErr := s.Scoring.params()
-	_, tokensErr := s.Tokens.openForServer(ctx, s.Dev, logger)
-	allowlist, secret, allowlistErr := s.allowlist(logger)
-	if err := errors.Join(paramsErr, tokensErr, allowlistErr); err != nil {
+	known.warnUnknown(ctx, os.Environ(), logger)
+	parts, err := s.open(ctx, logger)
+	if err != nil {
 		return err
 	}
-	backend, err := s.openBackend(ctx, params, logger)
+	defer parts.close()
+	left := timeLeft(ctx, s.Grace)
+	seen, err := s.Observe.observe(ctx, telemetry.Build{Version: version(), Scoring: parts.params.Version()}, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { seen.stop(left()) }()
+	if parts.finn, err = s.Finn.open(seen, logger); err != nil {
+		return err
+	}
+	backend, err := s.openBackend(ctx, parts.params, seen, logger)
 	if err != nil {
 		return err
 	}
 	defer backend.close()
-	api := http.NewServer(http.Config{
-		Log: backend.log, Importer: backend.importer(), Reputations: backend.reader,
-		Authenticator: keyring{allowlist}, Monitor: backend.monitor(s.MaxLag), Rebuilder: backend.rebuilder,
-		Params: params, Logger: logger, Version: version(),
-	})
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	url := "http://" + reachable(listener.Addr())
-	logger.InfoContext(ctx, "serving", "url", url, "store", backend.store, "version", version(), "scoring", params.Version())
-	if s.Dev {
-		printWelcome(c.out, url, secret)
+	config, err := s.config(ctx, parts, backend, seen, port(listener.Addr()), logger)
+	if err != nil {
+		return errors.Join(err, listener.Close())
 	}
-	return s.serve(ctx, listener, api, backend, allowlist, logger)
+	url := "http://" + reachable(listener.Addr())
+	logger.InfoContext(ctx, "serving", "url", url, "store", backend.store, "version", version(), "scoring", parts.params.Version())
+	if s.Dev {
+		printWelcome(c.out, url, parts.devKey, s.sites(port(listener.Addr())))
+	}
+	api := http.NewServer(config)
+	seen.watch(backend, api)
+	return s.serve(ctx, listener, api, backend, parts.allowlist.Allowlist, logger)
+}
+
+// check reports all that is wrong with the settings.
+func (s *serveCmd) check(ctx context.Context) error {
+	parts, err := s.open(ctx, slog.New(slog.DiscardHandler))
+	if err == nil {
+		parts.close()
+	}
+	return err
+}
+
+// forDevelopment sets what --dev implies.
+func (s *serveCmd) forDevelopment() {
+	s.Migrate, s.Logging.Format = true, "text"
+	if s.Host == "" {
+		s.Host = "127.0.0.1"
+	}
 }
 
 // serve runs projectors and server until ctx ends: then it answers the requests
@@ -90,15 +124,12 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	defer projectors.Wait()
 	defer stopProjecting()
 
-	server := &nethttp.Server{
-		Handler: api, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	server := newWebServer(api, logger)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
+		storeOutcomes(ctx, api, logger)
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
@@ -111,43 +142,17 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 		_ = server.Close()
 	}
 	<-failed
+	storeOutcomes(closing, api, logger)
 	return nil
 }
 
-// allowlist is that of the file, and with --dev knows one more key, whose secret is
-// returned.
-func (s *serveCmd) allowlist(logger *slog.Logger) (list *auth.Allowlist, secret string, err error) {
-	list, err = s.Allowlist.open(logger)
-	if err != nil || !s.Dev {
-		return list, "", err
+// newWebServer is a server whose clients can neither take its time nor its memory.
+func newWebServer(handler nethttp.Handler, logger *slog.Logger) *nethttp.Server {
+	return &nethttp.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
-	if s.DevKey == "" {
-		secret, key := auth.NewKey("dev", auth.Scopes, time.Now())
-		list.Also(key)
-		return list, secret, nil
-	}
-	if err := auth.CheckSecret(s.DevKey); err != nil {
-		return nil, "", fmt.Errorf("DIXIE_DEV_API_KEY: %w", err)
-	}
-	list.Also(auth.KeyOf("dev", s.DevKey, auth.Scopes, time.Now()))
-	return list, s.DevKey, nil
-}
-
-// keyring lets the HTTP server ask for API keys.
-type keyring struct {
-	keys *auth.Allowlist
-}
-
-func (k keyring) Authenticate(_ context.Context, token string) (http.Caller, error) {
-	key, err := k.keys.Find(token)
-	if err != nil {
-		return http.Caller{}, fmt.Errorf("%w: %w", http.ErrUnauthenticated, err)
-	}
-	caller := http.Caller{Name: key.Name}
-	for _, scope := range key.Scopes {
-		caller.Scopes = append(caller.Scopes, string(scope))
-	}
-	return caller, nil
 }
 
 // reachable is an address that a client on this machine can use.
@@ -159,8 +164,14 @@ func reachable(addr net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
+// port is the port of an address.
+func port(addr net.Addr) string {
+	_, port, _ := net.SplitHostPort(addr.String())
+	return port
+}
+
 // printWelcome shows a line that works when it is pasted.
-func printWelcome(out io.Writer, url, secret string) {
+func printWelcome(out io.Writer, url, secret string, sites []string) {
 	fmt.Fprintf(out, `Dixie is ready at %[1]s
 
 API key, of this run only unless DIXIE_DEV_API_KEY sets it: %[2]s
@@ -172,5 +183,8 @@ Try it:
 
   curl -s -H 'Authorization: Bearer %[2]s' %[1]s/api/reputation/bear-1
 
-`, url, secret)
+Wallets sign in at %[1]s/api/auth/siwe, from %[3]s:
+any wallet, as long as the allowlist has none.
+
+`, url, secret, strings.Join(sites, ", "))
 }

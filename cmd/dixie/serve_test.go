@@ -253,12 +253,19 @@ func TestStopAnswersWhatHasBegun(t *testing.T) {
 		}
 	}()
 	lines := history(4, 2000, 20)
-	half := bytes.IndexByte(lines[len(lines)/2:], '\n') + len(lines)/2 + 1
-	_, _ = writer.Write(lines[:half])
+	most := len(lines) * 3 / 4 // more than the server stores at once
+	_, _ = writer.Write(lines[:most])
+	for begun := ""; begun == ""; { // until it has stored some, the server may not have seen the request
+		_, text, err := s.do(http.MethodGet, "/api/reputation/events?limit=1", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun = string(text)
+	}
 	stopped := make(chan int, 1)
 	go func() { stopped <- s.stop() }()
 	time.Sleep(200 * time.Millisecond)
-	_, _ = writer.Write(lines[half:])
+	_, _ = writer.Write(lines[most:])
 	_ = writer.Close()
 	if report := <-answered; report.Appended != 2000 {
 		t.Errorf("the import counted %+v, want 2000 appended", report)

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"dixie/http"
+	"dixie/internal/telemetry"
 	"dixie/migrations"
 	"dixie/reputation"
 )
@@ -20,8 +22,8 @@ const connectTimeout = 5 * time.Second
 
 // database are the settings of the connection to PostgreSQL.
 type database struct {
-	URL      string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL database that keeps the log. It may be written as a URL or as key=value pairs."`
-	PoolSize int32  `name:"database-pool-size" env:"DATABASE_POOL_SIZE" default:"10" help:"Most connections to the database, 1 to 100. Serving takes three more: one that listens, and one for each projector."`
+	URL      string `name:"database-url" env:"DATABASE_URL" secret:"" placeholder:"URL" help:"PostgreSQL database that keeps the log. It may be written as a URL or as key=value pairs."`
+	PoolSize int32  `name:"database-pool-size" env:"DATABASE_POOL_SIZE" default:"10" help:"Most connections to the database, 1 to 100. Serving takes three more: one that listens, and one for each projector; publishing to NATS takes a fourth."`
 }
 
 var errNoDatabase = errors.New("no database is configured: set DATABASE_URL or give --database-url")
@@ -41,17 +43,10 @@ func (d database) open(ctx context.Context) (*pgxpool.Pool, error) {
 
 // connect connects to the database, whatever its schema. tracer may be nil.
 func (d database) connect(ctx context.Context, tracer pgx.QueryTracer) (*pgxpool.Pool, error) {
-	if d.URL == "" {
-		return nil, errNoDatabase
-	}
-	if d.PoolSize < 1 || d.PoolSize > 100 {
-		return nil, fmt.Errorf("database-pool-size must be between 1 and 100, found %d", d.PoolSize)
-	}
-	config, err := pgxpool.ParseConfig(d.URL)
+	config, err := d.config()
 	if err != nil {
-		return nil, fmt.Errorf("database-url: %w", err) // the driver leaves the password out
+		return nil, err
 	}
-	config.MaxConns = d.PoolSize
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.Tracer = tracer
 	params := config.ConnConfig.RuntimeParams
@@ -71,6 +66,26 @@ func (d database) connect(ctx context.Context, tracer pgx.QueryTracer) (*pgxpool
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	return pool, nil
+}
+
+// config reads the settings, and reports all that is wrong with them.
+func (d database) config() (*pgxpool.Config, error) {
+	if d.URL == "" {
+		return nil, errNoDatabase
+	}
+	var sizeErr error
+	if d.PoolSize < 1 || d.PoolSize > 100 {
+		sizeErr = fmt.Errorf("database-pool-size must be between 1 and 100, found %d", d.PoolSize)
+	}
+	config, err := pgxpool.ParseConfig(d.URL)
+	if err != nil {
+		err = fmt.Errorf("database-url: %w", err) // the driver leaves the password out
+	}
+	if err := errors.Join(sizeErr, err); err != nil {
+		return nil, err
+	}
+	config.MaxConns = d.PoolSize
+	return config, nil
 }
 
 // migrate applies pending migrations.
@@ -145,8 +160,9 @@ type logging struct {
 
 func (l logging) logger() *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.Level}
+	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
 	if l.Format == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, options))
+		handler = slog.NewTextHandler(os.Stderr, options)
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	return slog.New(telemetry.NewLogHandler(handler, http.RequestID))
 }

@@ -12,9 +12,9 @@ import (
 
 // tokenSettings are the keys of the tokens that signing in gives.
 type tokenSettings struct {
-	PrivateKey   string `name:"jwt-private-key" env:"DIXIE_JWT_PRIVATE_KEY" placeholder:"KEY" help:"Key that signs tokens: an EC P-256 key in PEM form (ES256), in which \\n may stand for a line feed, or a secret of at least 32 characters (HS256)."`
+	PrivateKey   string `name:"jwt-private-key" env:"DIXIE_JWT_PRIVATE_KEY" secret:"" placeholder:"KEY" help:"Key that signs tokens: an EC P-256 key in PEM form (ES256), in which \\n may stand for a line feed, or a secret of at least 32 characters (HS256)."`
 	KeyID        string `name:"jwt-kid" env:"DIXIE_JWT_KID" default:"dixie-es256-v1" help:"Name of the key in ES256 tokens (kid). Give each key its own."`
-	LegacySecret string `name:"jwt-legacy-hs256-secret" env:"DIXIE_JWT_LEGACY_HS256_SECRET" placeholder:"SECRET" help:"Secret of HS256 tokens from before the switch to ES256, which verify as long as it is set."`
+	LegacySecret string `name:"jwt-legacy-hs256-secret" env:"DIXIE_JWT_LEGACY_HS256_SECRET" secret:"" placeholder:"SECRET" help:"Secret of HS256 tokens from before the switch to ES256, which verify as long as it is set."`
 	PreviousKeys string `name:"jwt-previous-public-keys" env:"DIXIE_JWT_PREVIOUS_PUBLIC_KEYS" placeholder:"KEYS" help:"Public keys in PEM form that also verify tokens and are published. A line 'kid: NAME' before a key names it; else its RFC 7638 thumbprint does."`
 }
 
@@ -24,21 +24,26 @@ var errNoSigningKey = errors.New("no key signs tokens: set DIXIE_JWT_PRIVATE_KEY
 // open reads the keys. Without any it fails with errNoSigningKey: nobody can sign in
 // then. Any other error lists all that is wrong with them.
 func (s tokenSettings) open() (*auth.Tokens, error) {
+	return s.openWith(false)
+}
+
+func (s tokenSettings) openWith(shortSecrets bool) (*auth.Tokens, error) {
 	if s.PrivateKey == "" && s.LegacySecret == "" && s.PreviousKeys == "" {
 		return nil, errNoSigningKey
 	}
 	return auth.NewTokens(auth.TokenConfig{
 		PrivateKey: s.PrivateKey, KeyID: s.KeyID, LegacySecret: s.LegacySecret, PreviousKeys: s.PreviousKeys,
+		AllowShortSecret: shortSecrets,
 	})
 }
 
 // openForServer is open, except that without any key it makes one for development, and
-// else returns nil.
+// else returns nil. For development secrets may be short.
 func (s tokenSettings) openForServer(ctx context.Context, dev bool, logger *slog.Logger) (*auth.Tokens, error) {
 	if s.PreviousKeys != "" && s.KeyID == auth.DefaultKeyID {
 		logger.WarnContext(ctx, "tokens that previous keys signed under the default kid do not verify, because DIXIE_JWT_KID is still the default; give each key a kid of its own")
 	}
-	tokens, err := s.open()
+	tokens, err := s.openWith(dev)
 	if !errors.Is(err, errNoSigningKey) {
 		return tokens, err
 	}

@@ -147,7 +147,7 @@ func TestMigrateAndStatus(t *testing.T) {
 		{[]string{"migrate", "up"}, "applied 005_reputation"},
 		{[]string{"migrate", "up"}, "the schema is current"},
 		{[]string{"migrate", "status"}, "applied 20"},
-		{[]string{"status"}, "aggregates    -"},
+		{[]string{"status"}, "aggregates    stopped        -"},
 	} {
 		if got := mustCLI(t, env, step.args...); !strings.Contains(got, step.want) {
 			t.Errorf("dixie %s: %q is missing from\n%s", strings.Join(step.args, " "), step.want, got)

@@ -19,6 +19,10 @@ type Backend struct {
 	// Projectors returns a projector of each projection. They read pages of at most
 	// pageSize events; 0 is the default.
 	Projectors func(params reputation.Params, pageSize int) []*projections.Projector
+	// Past returns the past of the log. The configuration's Log is the backend's.
+	Past func(config projections.PastConfig) *projections.Past
+	// Publisher returns a projector that publishes, and nothing else.
+	Publisher func(params reputation.Params, pageSize int, broker projections.Broker) *projections.Projector
 }
 
 // tests are what the comments on the interfaces and the architecture promise, one
@@ -45,8 +49,22 @@ var tests = map[string]func(*testing.T, Backend){
 	"read/populations":              testPopulations,
 	"read/failures":                 testFailurePages,
 	"read/cancelled":                testCancelledReads,
+	"past/each position":            testPastPositions,
+	"past/before the first event":   testPastBefore,
+	"past/garbage":                  testPastGarbage,
+	"past/other collections":        testPastCollections,
+	"past/put over":                 testPastPutOver,
+	"past/behind":                   testPastBehind,
+	"past/too long":                 testPastTooLong,
+	"past/cancelled":                testPastCancelled,
+	"past/timeline":                 testTimeline,
+	"past/timeline stopped":         testTimelineStopped,
+	"past/snapshot":                 testSnapshot,
+	"past/snapshot of a putter":     testSnapshotPut,
 	"status/before and after":       testStatus,
 	"status/while behind":           testStatusBehind,
+	"status/overview":               testOverview,
+	"status/overview of another":    testOverviewOther,
 	"wait/reached":                  testWaitReached,
 	"wait/until reached":            testWaitUntil,
 	"wait/many":                     testManyWait,
@@ -68,6 +86,18 @@ var tests = map[string]func(*testing.T, Backend){
 	"projector/resumes":             testResumes,
 	"projector/other version":       testOtherVersion,
 	"projector/leaves no goroutine": testNoGoroutine,
+	"publisher/everything":          testPublish,
+	"publisher/slow broker":         testSlowBroker,
+	"publisher/one fails":           testFailingMessage,
+	"publisher/lost confirmation":   testLostConfirmation,
+	"publisher/killed":              testKilledPublisher,
+	"publisher/stand-by":            testStandbyPublisher,
+	"publisher/not open":            testNotOpen,
+	"publisher/garbage":             testGarbageIsNotPublished,
+	"publisher/other parameters":    testPublishOtherParameters,
+	"publisher/status":              testPublisherStatus,
+	"publisher/resend":              testResend,
+	"publisher/resend fails":        testResendFails,
 }
 
 // Test checks what package projections promises. open returns an empty log

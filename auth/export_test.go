@@ -1,0 +1,13 @@
+package auth
+
+// What tests measure and check alone.
+var HashMessage = hashMessage
+
+// MaxMemoryNonces is how many nonces a MemoryNonces holds.
+const MaxMemoryNonces = maxMemoryNonces
+
+// AddressOf is the address of an uncompressed public key.
+func AddressOf(public []byte) Address {
+	hash := keccak256(public[1:])
+	return Address(hash[12:])
+}
