@@ -43,10 +43,10 @@ func (r *rebuildCmd) Run(ctx context.Context, c *console) error {
 		bar.clear()
 		return err
 	}
-	bar.finish(fmt.Sprintf("%d events, tables locked for %s", done[0].Position, done[0].Locked.Round(time.Millisecond)))
+	bar.finish(fmt.Sprintf("%d events", done[0].Position))
 	for _, one := range done {
-		fmt.Fprintf(c.out, "%s: rebuilt at position %d, %d NFTs, %d events set aside\n",
-			one.Projection, one.Position, one.NFTs, one.SetAside)
+		fmt.Fprintf(c.out, "%s: rebuilt at position %d, %d NFTs, %d events set aside, tables locked for %s\n",
+			one.Projection, one.Position, one.NFTs, one.SetAside, one.Locked.Round(time.Millisecond))
 	}
 	return nil
 }
