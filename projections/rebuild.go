@@ -73,6 +73,10 @@ type RebuildConfig struct {
 	Logger   *slog.Logger // slog.Default() when nil
 	// Holder is shown to whoever asks who rebuilds; empty is this host and process.
 	Holder string
+	// Processors is how many of them decode and fold at a time; 0 means all. A server
+	// that answers requests keeps one for them: with all busy, Go looks for what has
+	// come from the network only every 10 ms.
+	Processors int
 
 	hook func(stage string) error // of tests
 }
@@ -83,6 +87,8 @@ type Rebuilt struct {
 	Position   int64 // of the last event in it
 	NFTs       int64 // that have rows
 	SetAside   int64 // events
+	// Locked is how long nobody could read the rows, at the moment of the exchange.
+	Locked time.Duration
 }
 
 // errDrifted says that a live table was altered while it was being rebuilt.
@@ -138,6 +144,7 @@ type rebuild struct {
 	stage      reputation.RebuildStage
 	at, head   int64     // folded, and of the log as it was read last
 	told       time.Time // when at was written last
+	locked     time.Duration
 	swapping   bool      // in the transaction of the swap
 	waitsFor   string    // the session that keeps the tables from being exchanged
 	complained time.Time // when the log was told last that the swap waits
@@ -164,6 +171,7 @@ func (p *Postgres) newRebuild(ctx context.Context, config RebuildConfig) (*rebui
 		r.close()
 		return nil, err
 	}
+	r.log.processors = r.Processors
 	return r, nil
 }
 
@@ -382,17 +390,25 @@ func (r *rebuild) fold(ctx context.Context, events []eventstore.PageEvent) error
 		}
 		r.at++
 	}
-	var others sync.WaitGroup
-	for _, s := range r.shadows[1:] {
-		others.Go(func() { foldEvents(s, events) })
-	}
-	foldEvents(r.shadows[0], events)
-	others.Wait()
+	r.foldShadows(events)
 	r.Progress(r.at, r.head)
 	if err := r.spill(ctx); err != nil {
 		return err
 	}
 	return r.tell(ctx)
+}
+
+func (r *rebuild) foldShadows(events []eventstore.PageEvent) {
+	var others sync.WaitGroup
+	for _, s := range r.shadows[1:] {
+		if r.Processors == 1 {
+			foldEvents(s, events)
+		} else {
+			others.Go(func() { foldEvents(s, events) })
+		}
+	}
+	foldEvents(r.shadows[0], events)
+	others.Wait()
 }
 
 func foldEvents(s shadow, events []eventstore.PageEvent) {

@@ -48,6 +48,8 @@ const (
 type logReader struct {
 	conn  *pgx.Conn
 	audit bool // read all columns, and compare them with the events
+	// processors is how many decode or fold at a time; 0 is all that there are.
+	processors int
 }
 
 func newLogReader(ctx context.Context, conn *pgx.Conn) (*logReader, error) {
@@ -83,7 +85,7 @@ func (l *logReader) each(
 func (l *logReader) eachBatch(
 	ctx context.Context, after, until int64, fold func(*logBatch) error, beat func() error,
 ) error {
-	return runPipeline(ctx, l.fields(), fold, beat, func(ctx context.Context, p *logPipeline) error {
+	return runPipeline(ctx, l.fields(), l.processors, fold, beat, func(ctx context.Context, p *logPipeline) error {
 		return p.read(ctx, l, after, until)
 	})
 }
@@ -91,13 +93,19 @@ func (l *logReader) eachBatch(
 // runPipeline decodes what read writes and calls fold with it, in order. The tuples
 // have so many fields.
 func runPipeline(
-	ctx context.Context, fields int, fold func(*logBatch) error, beat func() error, read func(context.Context, *logPipeline) error,
+	ctx context.Context, fields, processors int, fold func(*logBatch) error, beat func() error, read func(context.Context, *logPipeline) error,
 ) error {
 	group, ctx := errgroup.WithContext(ctx)
 	decoders := min(runtime.GOMAXPROCS(0), maxDecoders)
+	if processors <= 0 {
+		processors = decoders + 1
+	}
 	// As many batches as all stages can be busy with at once.
 	n := 2*decoders + 3
-	p := &logPipeline{free: make(chan *logBatch, n), raw: make(chan *logBatch, n), ordered: make(chan *logBatch, n)}
+	p := &logPipeline{
+		free: make(chan *logBatch, n), raw: make(chan *logBatch, n), ordered: make(chan *logBatch, n),
+		busy: make(chan struct{}, processors),
+	}
 	for range n {
 		p.free <- &logBatch{ready: make(chan error, 1), fields: fields}
 	}
@@ -109,7 +117,10 @@ func runPipeline(
 	for range decoders {
 		group.Go(func() error {
 			for batch := range p.raw {
-				batch.ready <- batch.decode()
+				p.busy <- struct{}{}
+				err := batch.decode()
+				<-p.busy
+				batch.ready <- err
 			}
 			return nil
 		})
@@ -122,6 +133,7 @@ func runPipeline(
 // folds in the order of reading.
 type logPipeline struct {
 	free, raw, ordered chan *logBatch
+	busy               chan struct{} // has a value for each processor that is used
 }
 
 func (p *logPipeline) read(ctx context.Context, log *logReader, after, until int64) error {
@@ -154,7 +166,9 @@ func (p *logPipeline) fold(fold func(*logBatch) error, beat func() error) error 
 			}
 			err := <-batch.ready
 			if err == nil {
+				p.busy <- struct{}{}
 				err = fold(batch)
+				<-p.busy
 			}
 			if err != nil {
 				return err

@@ -162,8 +162,8 @@ func (r *rebuild) swap(ctx context.Context, wait time.Duration) error {
 		return err
 	})
 	if err == nil {
+		r.locked = time.Since(locked)
 		r.saved()
-		r.Logger.InfoContext(ctx, "exchanged the tables", "locked_for", time.Since(locked).Round(time.Millisecond))
 	}
 	return err
 }
@@ -258,7 +258,7 @@ func (r *rebuild) replace(ctx context.Context, tx pgx.Tx, plan swapPlan, wait ti
 func (r *rebuild) rebuilt() []Rebuilt {
 	done := make([]Rebuilt, len(r.shadows))
 	for i, s := range r.shadows {
-		done[i] = Rebuilt{Projection: r.Projections[i], Position: r.at, NFTs: s.nfts(), SetAside: s.setAside().count}
+		done[i] = Rebuilt{Projection: r.Projections[i], Position: r.at, NFTs: s.nfts(), SetAside: s.setAside().count, Locked: r.locked}
 	}
 	return done
 }

@@ -62,7 +62,7 @@ func (b *Rebuilder) run(r *rebuild) {
 	}
 	for _, one := range done {
 		r.Logger.InfoContext(b.ctx, "rebuilt", "projection", one.Projection,
-			"position", one.Position, "nfts", one.NFTs, "set_aside", one.SetAside)
+			"position", one.Position, "nfts", one.NFTs, "set_aside", one.SetAside, "locked", one.Locked)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -60,7 +61,9 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, se
 		return nil, err
 	}
 	log := eventstore.OpenPostgres(pool, logger, seen.Metrics, seen.traces)
-	rebuilder := rows.NewRebuilder(projections.RebuildConfig{Params: params, Logger: logger})
+	rebuilder := rows.NewRebuilder(projections.RebuildConfig{
+		Params: params, Logger: logger, Processors: max(1, runtime.GOMAXPROCS(0)-1),
+	})
 	return &backend{
 		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
 		queued: log.Queued, rebuilds: rows.Rebuilds,

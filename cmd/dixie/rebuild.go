@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"dixie/projections"
 )
@@ -44,8 +45,8 @@ func (r *rebuildCmd) Run(ctx context.Context, c *console) error {
 	}
 	bar.finish(fmt.Sprintf("%d events", done[0].Position))
 	for _, one := range done {
-		fmt.Fprintf(c.out, "%s: rebuilt at position %d, %d NFTs, %d events set aside\n",
-			one.Projection, one.Position, one.NFTs, one.SetAside)
+		fmt.Fprintf(c.out, "%s: rebuilt at position %d, %d NFTs, %d events set aside, tables locked for %s\n",
+			one.Projection, one.Position, one.NFTs, one.SetAside, one.Locked.Round(time.Millisecond))
 	}
 	return nil
 }

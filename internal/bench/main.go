@@ -33,6 +33,8 @@ type bench struct {
 func benches() []bench {
 	return []bench{
 		{"rebuild", "time of dixie rebuild against one COPY of the log, and its memory by agent", benchRebuild},
+		{"rebuild-traffic", "reads and appends through HTTP while the server rebuilds", benchTraffic},
+		{"verify", "time of dixie verify against one COPY of the log", benchVerify},
 	}
 }
 

@@ -100,6 +100,7 @@ func (r *run) fill(ctx context.Context, p *postgres, database string, agents int
 type usage struct {
 	seconds float64
 	memory  float64 // most bytes in memory
+	output  string
 }
 
 // runDixie runs a command on a database.
@@ -111,7 +112,7 @@ func (r *run) runDixie(ctx context.Context, p *postgres, database string, args .
 	if err != nil {
 		return usage{}, fmt.Errorf("dixie %s: %w: %s", strings.Join(args, " "), err, out)
 	}
-	u := usage{seconds: time.Since(start).Seconds()}
+	u := usage{seconds: time.Since(start).Seconds(), output: string(out)}
 	if system, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		u.memory = float64(system.Maxrss)
 		if runtime.GOOS != "darwin" { // which tells it in bytes
