@@ -14,8 +14,6 @@ import (
 	"dixie/reputation"
 )
 
-const maxResetBytes = 100 << 10
-
 // resetRequest is the body of a reset.
 type resetRequest struct {
 	Reason  string  `json:"reason"`
@@ -33,7 +31,7 @@ func (s *Server) resetReputation(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).err; err != nil {
 		return err
 	}
-	request, err := readReset(w, r)
+	request, err := readReset(r)
 	if err != nil {
 		return err
 	}
@@ -54,11 +52,11 @@ func (s *Server) resetReputation(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func readReset(w http.ResponseWriter, r *http.Request) (request resetRequest, err error) {
+func readReset(r *http.Request) (request resetRequest, err error) {
 	if err := contentType(r, "application/json"); err != nil {
 		return request, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxResetBytes))
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return request, bodyError(err)
 	}

@@ -194,17 +194,7 @@ func (t postgresTx) saveShadow(ctx context.Context, s shadow) error {
 // fetch implements [shadow].
 func (s *agentShadow) fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error {
 	page := &eventstore.Page{Events: events}
-	unknown := func(known func(string) bool, ids []string) (missing []string) {
-		for _, id := range ids {
-			if !known(id) {
-				missing = append(missing, id)
-			}
-		}
-		return missing
-	}
-	rows, err := readAgents(ctx, db,
-		unknown(func(nft string) bool { _, ok := s.index[nft]; return ok }, nfts(page)),
-		unknown(func(id string) bool { _, ok := s.collections[id]; return ok }, collections(page)))
+	rows, err := readAgents(ctx, db, lacking(s.index, nfts(page)), lacking(s.collections, collections(page)))
 	if err != nil {
 		return err
 	}
@@ -219,13 +209,7 @@ func (s *agentShadow) fetch(ctx context.Context, db batcher, events []eventstore
 
 // fetch implements [shadow].
 func (s *cohortShadow) fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error {
-	var missing []string
-	for _, nft := range nfts(&eventstore.Page{Events: events}) {
-		if _, ok := s.index[nft]; !ok {
-			missing = append(missing, nft)
-		}
-	}
-	loaded, err := readAllCohorts(ctx, db, missing)
+	loaded, err := readAllCohorts(ctx, db, lacking(s.index, nfts(&eventstore.Page{Events: events})))
 	if err != nil {
 		return err
 	}
@@ -237,6 +221,16 @@ func (s *cohortShadow) fetch(ctx context.Context, db batcher, events []eventstor
 		}
 	}
 	return nil
+}
+
+// lacking are the keys that a map does not have.
+func lacking[V any](m map[string]V, keys []string) (missing []string) {
+	for _, key := range keys {
+		if _, ok := m[key]; !ok {
+			missing = append(missing, key)
+		}
+	}
+	return missing
 }
 
 // readAllCohorts reads the collections of NFTs and all their cohorts.

@@ -196,11 +196,7 @@ func (l *postgresLease) keep(ctx context.Context) error {
 }
 
 // release closes the connection, which frees the lock.
-func (l *postgresLease) release() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = l.conn.Close(ctx)
-}
+func (l *postgresLease) release() { closeConn(l.conn) }
 
 func (l *postgresLease) page(ctx context.Context, step step, work func(context.Context, tx) error) error {
 	err := l.transact(ctx, step, work)

@@ -75,9 +75,6 @@ func (s *Server) Stop() {
 	s.running.WaitForShutdown()
 }
 
-// Clients is the number of connections.
-func (s *Server) Clients() int { return s.running.NumClients() }
-
 // URL is where clients find the server, without credentials.
 func (s *Server) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.options.Port) }
 
