@@ -31,6 +31,8 @@ type command struct {
 	Keygen   keygenCmd   `cmd:"" help:"Make a key that signs tokens."`
 	Token    tokenCmd    `cmd:"" help:"Issue a token for a wallet, to try the service with."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask a server whether it can serve: exit status 0 or 1."`
 }
 
 // console is where a command reads and writes. Results go to out; everything
