@@ -36,9 +36,15 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/klauspost/compress v1.20.3 // indirect
+require (
+	github.com/klauspost/compress v1.20.3 // indirect
+	gotest.tools/v3 v3.5.2 // indirect
+)
 
-require github.com/yuin/goldmark v1.8.7
+require (
+	github.com/moby/patternmatcher v0.6.1
+	github.com/yuin/goldmark v1.8.7
+)
 
 require (
 	dario.cat/mergo v1.0.0 // indirect
@@ -92,7 +98,7 @@ require (
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/rogpeppe/go-internal v1.16.0 // indirect
 	github.com/rs/cors v1.11.1
-	github.com/sirupsen/logrus v1.9.3 // indirect
+	github.com/sirupsen/logrus v1.10.1 // indirect
 	github.com/sony/gobreaker v1.0.0 // indirect
 	github.com/sony/gobreaker/v2 v2.4.0
 	github.com/valyala/fastrand v1.1.0 // indirect
