@@ -37,11 +37,15 @@ require (
 )
 
 require (
+	github.com/distribution/reference v0.5.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
-	gotest.tools/v3 v3.5.2 // indirect
+	github.com/mattn/go-shellwords v1.0.12 // indirect
+	github.com/xhit/go-str2duration/v2 v2.1.0 // indirect
+	go.yaml.in/yaml/v4 v4.0.0-rc.4 // indirect
 )
 
 require (
+	github.com/compose-spec/compose-go/v2 v2.16.2
 	github.com/moby/patternmatcher v0.6.1
 	github.com/yuin/goldmark v1.8.7
 )

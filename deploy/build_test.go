@@ -57,17 +57,32 @@ func build(step, source, out string) error {
 	return nil
 }
 
-var buildOnce sync.Once
+var buildDixie, buildFakefinn sync.Once
 
 // dixie is the binary as the Dockerfile builds it. All tests share it.
 func dixie(t testing.TB) string {
 	t.Helper()
-	buildOnce.Do(func() {
-		if err := build(buildStep(t, "build"), "..", scratchDir); err != nil {
-			t.Fatal(err)
+	return buildShared(t, &buildDixie, "build", "dixie")
+}
+
+// fakefinnBinary is that of the stand-in.
+func fakefinnBinary(t testing.TB) string {
+	t.Helper()
+	return buildShared(t, &buildFakefinn, "build-fakefinn", "fakefinn")
+}
+
+func buildShared(t testing.TB, once *sync.Once, stage, name string) string {
+	t.Helper()
+	path := filepath.Join(scratchDir, name)
+	once.Do(func() {
+		if err := build(buildStep(t, stage), "..", scratchDir); err != nil {
+			t.Error(err)
 		}
 	})
-	return filepath.Join(scratchDir, "dixie")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("it was not built: %v", err)
+	}
+	return path
 }
 
 // ignorer tells what is not sent to the builder.
@@ -170,17 +185,5 @@ func TestStatic(t *testing.T) {
 		if program.Type == elf.PT_INTERP {
 			t.Error("it needs a loader")
 		}
-	}
-}
-
-// TestFakefinnBuilds: the other image.
-func TestFakefinnBuilds(t *testing.T) {
-	t.Parallel()
-	out := t.TempDir()
-	if err := build(buildStep(t, "build-fakefinn"), "..", out); err != nil {
-		t.Fatal(err)
-	}
-	if text, err := exec.Command(filepath.Join(out, "fakefinn"), "--help").CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, text)
 	}
 }

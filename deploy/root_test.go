@@ -90,12 +90,28 @@ func start(t *testing.T, root string, env []string, args ...string) *contained {
 	c.cmd.Env = append(env, enterVariable+"="+root)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.SysProcAttr = namespaces()
-	if err := c.cmd.Start(); err != nil {
+	if err := c.run(t); err != nil {
 		t.Skipf("left out, as this machine allows no namespaces, neither as root nor to users: %v", err)
 	}
-	go func() { c.done <- c.cmd.Wait() }()
-	t.Cleanup(func() { _ = c.cmd.Process.Kill() })
 	return c
+}
+
+// run starts the program, which ends with the test at the latest.
+func (c *contained) run(t *testing.T) error {
+	t.Helper()
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.done <- c.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill()
+		<-ended
+	})
+	return nil
 }
 
 var servingLine = regexp.MustCompile(`"msg":"serving","url":"http://localhost:(\d+)"`)
