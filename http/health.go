@@ -200,7 +200,11 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
 	defer cancel()
 	err := s.Monitor.Ready(ctx)
-	if err != nil && (!excluded || !errors.Is(err, ErrBehind)) {
+	if excluded && errors.Is(err, ErrBehind) {
+		s.Logger.WarnContext(r.Context(), "projections are behind", "error", err)
+		err = nil
+	}
+	if err != nil {
 		s.Logger.WarnContext(r.Context(), "not ready", "error", err)
 		writeJSON(w, http.StatusServiceUnavailable, statusView{"not ready"})
 		return nil

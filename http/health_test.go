@@ -149,9 +149,13 @@ func TestReadyExcept(t *testing.T) {
 		{errors.New(internals), "", 503}, {errors.New(internals), "?exclude=lag", 503},
 		{behind, "?exclude=", 400}, {behind, "?exclude=database", 400}, {nil, "?exclude=lag&exclude=lag", 400}, {nil, "?exlude=lag", 400},
 	} {
-		s := serve(t, openMemory(t), func(c *http.Config) { c.Monitor = monitor{ready: tt.problem} })
+		var log journal
+		s := serve(t, openMemory(t), log.keep, func(c *http.Config) { c.Monitor = monitor{ready: tt.problem} })
 		if got := s.do(t, call{path: "/readyz" + tt.query, key: anyone}); got.status != tt.status {
 			t.Errorf("%v, /readyz%s: %d, want %d", tt.problem, tt.query, got.status, tt.status)
+		}
+		if told := strings.Contains(log.String(), "1m"); told != (tt.problem == behind && tt.status != 400) { // alarms rely on it
+			t.Errorf("%v, /readyz%s: the log tells of lag: %t", tt.problem, tt.query, told)
 		}
 	}
 }
