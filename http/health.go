@@ -3,6 +3,7 @@ package http
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -178,11 +179,32 @@ func (s *Server) getLive(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// getReady serves GET /readyz: 503 when requests should go elsewhere.
+// ErrBehind says that a projection is further behind the log than the operator
+// allows.
+var ErrBehind = errors.New("a projection is too far behind")
+
+// getReady serves GET /readyz: 503 when requests should go elsewhere. With
+// exclude=lag it is so only while nothing can be served: the replicas of a
+// database share its projections, so a balancer gains nothing from taking all of
+// them out, and whoever replaces those that it takes out would make a projector
+// begin to catch up anew.
 func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
+	q := parseQuery(r, "exclude")
+	excluded := q.has("exclude")
+	if excluded && q.values.Get("exclude") != "lag" {
+		q.fail("exclude", "must be lag")
+	}
+	if q.err != nil {
+		return q.err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
 	defer cancel()
-	if err := s.Monitor.Ready(ctx); err != nil {
+	err := s.Monitor.Ready(ctx)
+	if excluded && errors.Is(err, ErrBehind) {
+		s.Logger.WarnContext(r.Context(), "projections are behind", "error", err)
+		err = nil
+	}
+	if err != nil {
 		s.Logger.WarnContext(r.Context(), "not ready", "error", err)
 		writeJSON(w, http.StatusServiceUnavailable, statusView{"not ready"})
 		return nil

@@ -3,6 +3,7 @@ package http_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	nethttp "net/http"
 	"net/http/httptest"
 	"regexp"
@@ -131,6 +132,32 @@ func TestReady(t *testing.T) {
 	}
 	// Restarting the process would not help.
 	s.do(t, call{path: "/livez", key: anyone}).want(t, 200)
+}
+
+// TestReadyExcept: a balancer that asks for it is not told of lag, and of everything
+// else.
+func TestReadyExcept(t *testing.T) {
+	t.Parallel()
+	behind := fmt.Errorf("%w: aggregates by 2m, more than 1m", http.ErrBehind)
+	for _, tt := range []struct {
+		problem error
+		query   string
+		status  int
+	}{
+		{nil, "", 200}, {nil, "?exclude=lag", 200},
+		{behind, "", 503}, {behind, "?exclude=lag", 200},
+		{errors.New(internals), "", 503}, {errors.New(internals), "?exclude=lag", 503},
+		{behind, "?exclude=", 400}, {behind, "?exclude=database", 400}, {nil, "?exclude=lag&exclude=lag", 400}, {nil, "?exlude=lag", 400},
+	} {
+		var log journal
+		s := serve(t, openMemory(t), log.keep, func(c *http.Config) { c.Monitor = monitor{ready: tt.problem} })
+		if got := s.do(t, call{path: "/readyz" + tt.query, key: anyone}); got.status != tt.status {
+			t.Errorf("%v, /readyz%s: %d, want %d", tt.problem, tt.query, got.status, tt.status)
+		}
+		if told := strings.Contains(log.String(), "1m"); told != (tt.problem == behind && tt.status != 400) { // alarms rely on it
+			t.Errorf("%v, /readyz%s: the log tells of lag: %t", tt.problem, tt.query, told)
+		}
+	}
 }
 
 // slowMonitor answers when its time is over.

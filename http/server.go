@@ -56,7 +56,8 @@ func (c Caller) May(scope string) bool { return slices.Contains(c.Scopes, scope)
 // Monitor is what health and readiness report. Implementations answer within the
 // context's time.
 type Monitor interface {
-	// Ready is nil when requests can be served, and else says why not.
+	// Ready is nil when requests can be served, and else says why not: with
+	// [ErrBehind] when a projection's lag is the only reason.
 	Ready(ctx context.Context) error
 	// Health describes the parts of the service.
 	Health(ctx context.Context) Health

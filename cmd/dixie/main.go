@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	_ "time/tzdata" // TZ works in images that have no files
 
 	"github.com/alecthomas/kong"
 )
@@ -31,6 +32,8 @@ type command struct {
 	Keygen   keygenCmd   `cmd:"" help:"Make a key that signs tokens."`
 	Token    tokenCmd    `cmd:"" help:"Issue a token for a wallet, to try the service with."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask a server whether it can serve: exit status 0 or 1."`
 }
 
 // console is where a command reads and writes. Results go to out; everything
@@ -97,8 +100,16 @@ func (versionCmd) Run(c *console) error {
 	return err
 }
 
-// version is that of the module, or of the commit that was built.
+// buildVersion is the version that a build was given:
+// -ldflags '-X main.buildVersion=v1.2.3'.
+var buildVersion string
+
+// version is what the build was given, else that of the module, or of the commit
+// that was built.
 func version() string {
+	if buildVersion != "" {
+		return buildVersion
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

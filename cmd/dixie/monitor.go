@@ -47,7 +47,7 @@ func (m *monitor) Ready(ctx context.Context) error {
 	}
 	for _, s := range statuses {
 		if s.Lag > m.maxLag && s.Projection != projections.Publisher {
-			return fmt.Errorf("projection %s is %s behind, more than %s", s.Projection, s.Lag.Round(time.Millisecond), m.maxLag)
+			return fmt.Errorf("%w: %s by %s, more than %s", http.ErrBehind, s.Projection, s.Lag.Round(time.Millisecond), m.maxLag)
 		}
 	}
 	return nil

@@ -66,3 +66,16 @@ func TestNearest(t *testing.T) {
 		t.Errorf("the log says %s", text)
 	}
 }
+
+// TestRedisIsNotUsed: whoever sets REDIS_URL learns that it does nothing, and the log
+// does not learn its password.
+func TestRedisIsNotUsed(t *testing.T) {
+	t.Parallel()
+	for url, told := range map[string]bool{"": false, "redis://:hidden@redis:6379": true} {
+		var log strings.Builder
+		gatewaySettings{Redis: url}.limits(t.Context(), false, slog.New(slog.NewTextHandler(&log, nil)))
+		if text := log.String(); strings.Contains(text, "REDIS_URL is not used") != told || strings.Contains(text, "hidden") {
+			t.Errorf("with %q the log says %q", url, text)
+		}
+	}
+}

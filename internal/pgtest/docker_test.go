@@ -2,17 +2,36 @@ package pgtest
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 )
 
-// TestDocker needs an engine, unlike TestDockerStandIn.
+// TestDocker needs an engine and an image, unlike TestDockerStandIn. It fails where
+// both are there and the tests' database does not come of them.
 func TestDocker(t *testing.T) {
 	t.Parallel()
 	docker, err := findDocker(t.Context())
 	if err != nil {
-		t.Skipf("no Docker engine to test with: %v", err)
+		t.Skipf("left out, as there is no Docker engine that answers: %v", err)
+	}
+	if err := docker.pull(t.Context()); err != nil {
+		t.Skipf("left out, as the engine neither has the image nor can fetch it: %v", err)
 	}
 	checkContainer(t, docker)
+}
+
+// TestDockerImage: tests run on the PostgreSQL that the service is tried with as a
+// whole.
+func TestDockerImage(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../deploy/docker-compose.integration.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image := "image: " + imageName + ":" + imageTag + "\n"; !strings.Contains(string(text), image) {
+		t.Errorf("docker-compose.integration.yml does not have %q", image)
+	}
 }
 
 // TestDockerStandIn has what this package asks of Docker done by a stand-in, on
