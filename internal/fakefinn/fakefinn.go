@@ -53,29 +53,30 @@ const Secret = "finn-internal-text"
 
 // Behaviour is what finn is like.
 type Behaviour struct {
-	Shape   Shape
-	Trouble Trouble
+	Shape   Shape   `json:"shape"`
+	Trouble Trouble `json:"trouble"`
 	// Only limits the trouble to paths that contain it; empty is all.
-	Only  string
-	Delay time.Duration // of Slow
+	Only  string        `json:"only"`
+	Delay time.Duration `json:"delay,format:units"` // of Slow
 	// Token is the bearer token that every route but /health asks for; none when
 	// empty.
-	Token string
+	Token string `json:"token"`
 	// Reply are further members of the answer to a message, such as task_type.
-	Reply map[string]any
+	Reply map[string]any `json:"reply"`
 	// Status and Code are answered to each message, instead of a reply, when Status
 	// is not 0.
-	Status int
-	Code   string
+	Status int    `json:"status"`
+	Code   string `json:"code"`
 	// Pause is the time between two pieces of a stream.
-	Pause time.Duration
+	Pause time.Duration `json:"pause,format:units"`
 }
 
 // NFT is an NFT of the identity routes.
 type NFT struct {
-	Collection, Token string
-	Owner             string   // the wallet that is asked about, when empty
-	Delegates         []string // wallets
+	Collection string   `json:"collection"`
+	Token      string   `json:"token"`
+	Owner      string   `json:"owner"`     // the wallet that is asked about, when empty
+	Delegates  []string `json:"delegates"` // wallets
 }
 
 // ID is collection:token.
