@@ -8,13 +8,16 @@ import (
 )
 
 // control does to a deployment what an operator or an accident does.
-type control struct{ *client }
+type control struct {
+	*client
+	databaseAway *bool
+}
 
 // controlled is the control of the deployment, with which every replica is left as
 // it was found: whatever the test has changed about it is undone in the end.
 func controlled(t *testing.T) control {
 	t.Helper()
-	return control{anyone(t, variable(t, controlVariable))}
+	return control{anyone(t, variable(t, controlVariable)), new(bool)}
 }
 
 // order is how a replica is restarted: ended by TERM or KILL, started with further
@@ -67,14 +70,15 @@ func (c control) configure(t *testing.T, n int, env map[string]string) *client {
 }
 
 // killDatabase ends PostgreSQL as a crash does. After the test it runs, whatever
-// the test did.
+// became of that.
 func (c control) killDatabase(t *testing.T) {
 	t.Helper()
+	*c.databaseAway = true
 	t.Cleanup(func() {
 		ctx, cancel := cleaning()
 		defer cancel()
-		if a, err := c.try(ctx, http.MethodPost, "/database/restart", nil); err != nil || a.Status != http.StatusOK {
-			t.Errorf("restart the database: %+v, %v", a, err)
+		if err := c.tryRestartDatabase(ctx); *c.databaseAway {
+			t.Error(err)
 		}
 	})
 	c.post("/database/kill", nil).want(http.StatusOK)
@@ -82,5 +86,19 @@ func (c control) killDatabase(t *testing.T) {
 
 func (c control) restartDatabase() {
 	c.t.Helper()
-	c.post("/database/restart", nil).want(http.StatusOK)
+	if err := c.tryRestartDatabase(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c control) tryRestartDatabase(ctx context.Context) error {
+	if !*c.databaseAway {
+		return nil
+	}
+	a, err := c.try(ctx, http.MethodPost, "/database/restart", nil)
+	if err != nil || a.Status != http.StatusOK {
+		return fmt.Errorf("restart the database: %+v, %w", a, err)
+	}
+	*c.databaseAway = false
+	return nil
 }

@@ -62,17 +62,15 @@ func TestHealth(t *testing.T) {
 func TestOneProjector(t *testing.T) {
 	t.Parallel()
 	urls := replicas(t)
-	running := map[string]int{}
-	for _, url := range urls {
-		for name, p := range anyone(t, url).health().Projections {
-			if p.State == "running" {
-				running[name]++
-			}
-		}
-	}
 	for _, name := range []string{"aggregates", "cohorts"} {
-		if running[name] != 1 {
-			t.Errorf("%s is projected by %d of %d replicas", name, running[name], len(urls))
-		}
+		eventually(t, "one replica projects "+name, func() bool {
+			running := 0
+			for _, url := range urls {
+				if anyone(t, url).health().Projections[name].State == "running" {
+					running++
+				}
+			}
+			return running == 1
+		})
 	}
 }

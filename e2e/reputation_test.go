@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"testing"
@@ -84,12 +86,21 @@ type stored struct {
 	Event    event
 }
 
-// history are the events of an NFT, of which it has at most 1,000.
-func (c *client) history(nft string) []stored {
+// history is the whole history of an NFT, and none of one that nothing is known of.
+func (c *client) history(nft string) (all []stored) {
 	c.t.Helper()
-	var page struct{ Events []stored }
-	c.get("/api/reputation/" + nft + "/events?limit=1000").want(http.StatusOK).into(&page)
-	return page.Events
+	got := c.with("Accept", "application/x-ndjson").get("/api/reputation/" + nft + "/events")
+	if got.Status == http.StatusNotFound {
+		return nil
+	}
+	for line := range bytes.Lines(got.want(http.StatusOK).Body) {
+		var s stored
+		if err := json.Unmarshal(line, &s); err != nil {
+			c.t.Fatalf("%s: %v: %s", got.asked, err, line)
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // TestReputation: what is appended through the deployment is in the log once, and

@@ -4,8 +4,7 @@ import (
 	"testing"
 )
 
-// TestSurvivesRequests: a reputation is the same for whoever asks again, wherever.
-// TestSurvivesRestart: and after every replica was restarted, in an orderly way or
+// TestSurvivesRestart: a reputation is the same after every replica was restarted, in an orderly way or
 // not; the log still takes events, at positions behind those that it had.
 func TestSurvivesRestart(t *testing.T) {
 	ctl, c := controlled(t), keyed(t, "read", "append")
@@ -13,7 +12,7 @@ func TestSurvivesRestart(t *testing.T) {
 	position := c.append(nft, judged(nft, 0.9), judged(nft, 0.8))
 	before := c.reputation(nft, position)
 	w := member(t)
-	token := w.signIn(t, c.anonymous())
+	token := w.signIn(t, anyone(t, c.url))
 
 	for _, signal := range []string{"TERM", "KILL"} {
 		for n := range urls {

@@ -36,9 +36,10 @@ type deployment struct {
 	nats     *server.Server
 	finn     string // its URL
 	replicas []*replica
-	adminKey string
 	url      string // of the balancer
 	controls string // URL of the control
+
+	adminKey, finnToken string
 
 	stops []func() error // in the order in which things were started
 }
@@ -47,7 +48,7 @@ type deployment struct {
 func start(ctx context.Context, o options) (_ *deployment, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startup, errors.New("starting took too long"))
 	defer cancel()
-	d := &deployment{adminKey: rand.Text()}
+	d := &deployment{adminKey: rand.Text(), finnToken: rand.Text()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.stop(io.Discard, true))
@@ -57,15 +58,13 @@ func start(ctx context.Context, o options) (_ *deployment, err error) {
 		return nil, err
 	}
 	d.onStop(func() error { return os.RemoveAll(d.dir) })
-	exe, err := d.prepare(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.startReplicas(ctx, exe); err != nil {
-		return nil, err
-	}
-	if err := d.startBalancer(); err != nil {
-		return nil, err
+	for _, step := range []func(context.Context) error{
+		func(ctx context.Context) error { return d.prepare(ctx, o.race) },
+		d.startNATS, d.startFinn, d.startReplicas, d.startBalancer,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
 	}
 	d.controls, err = d.listen(d.control())
 	return d, err
@@ -73,42 +72,38 @@ func start(ctx context.Context, o options) (_ *deployment, err error) {
 
 func (d *deployment) onStop(f func() error) { d.stops = append(d.stops, f) }
 
-// prepare builds the service and starts what it depends on.
-func (d *deployment) prepare(ctx context.Context, o options) (exe string, err error) {
+// prepare builds the commands and starts PostgreSQL, at the same time.
+func (d *deployment) prepare(ctx context.Context, race bool) error {
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() (err error) {
-		exe, err = build(ctx, d.dir, "./cmd/dixie", o.race)
-		return err
-	})
+	work.Go(func() error { return d.build(ctx, race) })
 	work.Go(func() (err error) {
 		d.postgres, err = pgtest.Start(ctx, pgtest.Options{})
 		return err
 	})
-	err = work.Wait()
+	err := work.Wait()
 	if d.postgres != nil {
 		d.onStop(func() error { return d.postgres.Stop(context.Background()) })
 	}
-	if err != nil {
-		return "", err
-	}
-	return exe, d.startNATS()
+	return err
 }
 
-// build builds a command of this module.
-func build(ctx context.Context, dir, path string, race bool) (string, error) {
-	exe := filepath.Join(dir, filepath.Base(path))
-	args := []string{"build", "-o", exe}
+// build builds the service and the stand-in for finn.
+func (d *deployment) build(ctx context.Context, race bool) error {
+	args := []string{"build", "-o", d.dir + "/"}
 	if race {
 		args = append(args, "-race")
 	}
-	out, err := exec.CommandContext(ctx, "go", append(args, path)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", append(args, "./cmd/dixie", "./cmd/fakefinn")...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", path, err, out)
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
-	return exe, nil
+	return nil
 }
 
-func (d *deployment) startNATS() (err error) {
+// exe is a command that was built.
+func (d *deployment) exe(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *deployment) startNATS(context.Context) (err error) {
 	d.nats, err = server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: filepath.Join(d.dir, "nats"),
 		NoLog: true, NoSigs: true,
@@ -129,16 +124,16 @@ func (d *deployment) startNATS() (err error) {
 }
 
 // startReplicas migrates the database and starts the replicas at the same time.
-func (d *deployment) startReplicas(ctx context.Context, exe string) error {
-	env, err := d.settings(ctx, exe)
+func (d *deployment) startReplicas(ctx context.Context) error {
+	env, err := d.settings(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := command(ctx, exe, env, "migrate", "up"); err != nil {
+	if _, err := d.command(ctx, env, "migrate", "up"); err != nil {
 		return err
 	}
 	for i := range replicas {
-		r, err := newReplica(exe, d.dir, fmt.Sprintf("replica-%d", i+1), env)
+		r, err := newReplica(d.exe("dixie"), d.dir, fmt.Sprintf("replica-%d", i+1), env)
 		if err != nil {
 			return err
 		}
@@ -154,9 +149,9 @@ func (d *deployment) startReplicas(ctx context.Context, exe string) error {
 
 // settings are the variables of all replicas. finn's time limits are short, so
 // that the tests need not wait for long ones.
-func (d *deployment) settings(ctx context.Context, exe string) (map[string]string, error) {
+func (d *deployment) settings(ctx context.Context) (map[string]string, error) {
 	file := filepath.Join(d.dir, "key.pem")
-	if _, err := command(ctx, exe, nil, "keygen", "--out", file); err != nil {
+	if _, err := d.command(ctx, nil, "keygen", "--out", file); err != nil {
 		return nil, err
 	}
 	pem, err := os.ReadFile(file)
@@ -177,14 +172,15 @@ func (d *deployment) settings(ctx context.Context, exe string) (map[string]strin
 		"DIXIE_TRUSTED_PROXIES": "127.0.0.0/8",
 		"DIXIE_RATE_LIMIT_RPM":  "0",
 		"FINN_URL":              d.finn,
+		"FINN_AUTH_TOKEN":       d.finnToken,
 		"FINN_TIMEOUT":          "1s",
 		"NATS_URL":              d.nats.ClientURL(), // which alone switches nothing on
 	}, nil
 }
 
 // command runs a command of the service's and returns what it printed.
-func command(ctx context.Context, exe string, env map[string]string, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, exe, args...)
+func (d *deployment) command(ctx context.Context, env map[string]string, args ...string) (string, error) {
+	c := exec.CommandContext(ctx, d.exe("dixie"), args...)
 	c.Env = environment(env)
 	var complaint strings.Builder
 	c.Stderr = &complaint
@@ -212,7 +208,7 @@ func (d *deployment) stopReplicas() error {
 	return errors.Join(problems...)
 }
 
-func (d *deployment) startBalancer() error {
+func (d *deployment) startBalancer(context.Context) error {
 	b, err := newBalancer(d.replicaURLs())
 	if err != nil {
 		return err
