@@ -10,18 +10,23 @@ import (
 	"testing"
 )
 
-// load are callers that append, read and chat through the balancer for as long as
-// it is asked for. A request that fails is tried again, and that is counted; one
-// that fails for good fails the test.
+// load are callers that append, read, chat and follow the log through the balancer
+// for as long as it is asked for. A request that fails is tried again, and that is
+// counted; one that fails for good fails the test.
 type load struct {
 	t       *testing.T
 	retries atomic.Int64
 	done    atomic.Int64 // operations that succeeded
-	working sync.WaitGroup
+	failed  chan error   // the first failures; later ones are dropped
+
+	ctx     context.Context // ends when nothing more shall be begun
 	stop    context.CancelFunc
-	ctx     context.Context
-	failed  chan error // the first failures; later ones are dropped
+	working sync.WaitGroup
 	authors []*author
+
+	follower  *follower
+	unfollow  context.CancelFunc
+	following sync.WaitGroup
 }
 
 const (
@@ -30,21 +35,27 @@ const (
 	chatters = 2
 )
 
-func newLoad(t *testing.T) *load {
-	l := &load{t: t, failed: make(chan error, authors+readers+chatters)}
+// startLoad lets callers work through the balancer.
+func startLoad(t *testing.T) *load {
+	t.Helper()
+	variable(t, controlVariable)
+	c := keyed(t, "read", "append")
+	l := &load{t: t, failed: make(chan error, 1)}
 	l.ctx, l.stop = context.WithCancel(t.Context())
+	following, unfollow := context.WithCancel(t.Context())
+	l.unfollow = unfollow
 	t.Cleanup(func() {
 		l.stop()
+		unfollow()
 		l.working.Wait()
+		l.following.Wait()
 	})
-	return l
-}
-
-// begin lets everyone work.
-func (l *load) begin(c *client) {
+	mark := unique("nft")
+	l.follower = newFollower(c, c.append(mark, judged(mark, 0.5)))
+	l.following.Go(func() { l.note(l.follower.run(following)) })
 	c = c.patient(&l.retries)
 	for range authors {
-		a := &author{load: l, client: c, nft: unique("nft"), stored: map[string]int64{}}
+		a := &author{client: c, nft: unique("nft"), stored: map[string]int64{}}
 		l.authors = append(l.authors, a)
 		l.work(a.append)
 	}
@@ -52,6 +63,7 @@ func (l *load) begin(c *client) {
 		r := &reader{client: c}
 		l.work(r.read)
 	}
+	return l
 }
 
 // work does something again and again until the load ends. What has begun by then
@@ -60,10 +72,7 @@ func (l *load) work(step func(ctx context.Context) error) {
 	l.working.Go(func() {
 		for l.ctx.Err() == nil {
 			if err := step(l.t.Context()); err != nil {
-				select {
-				case l.failed <- err:
-				default:
-				}
+				l.note(err)
 				return
 			}
 			l.done.Add(1)
@@ -71,14 +80,15 @@ func (l *load) work(step func(ctx context.Context) error) {
 	})
 }
 
-// goOn returns when so many further operations have succeeded.
-func (l *load) goOn(operations int64) {
-	l.t.Helper()
-	want := l.done.Load() + operations
-	eventually(l.t, "the load goes on", func() bool {
-		l.check()
-		return l.done.Load() >= want
-	})
+// note keeps a failure, if there is none yet.
+func (l *load) note(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case l.failed <- err:
+	default:
+	}
 }
 
 // check fails the test when a caller has given up.
@@ -91,17 +101,40 @@ func (l *load) check() {
 	}
 }
 
-// end lets everybody finish what has begun.
-func (l *load) end() {
+// goOn returns when so many further operations have succeeded.
+func (l *load) goOn(operations int64) {
+	l.t.Helper()
+	want := l.done.Load() + operations
+	eventually(l.t, "the load goes on", func() bool {
+		l.check()
+		return l.done.Load() >= want
+	})
+}
+
+// end lets everybody finish what has begun, and compares what they know with the
+// log: each event that was acknowledged is in it once, where it was said to be.
+func (l *load) end(c *client) {
 	l.t.Helper()
 	l.stop()
 	l.working.Wait()
 	l.check()
+	for _, a := range l.authors {
+		eventually(l.t, "who follows the log has all of it", func() bool {
+			l.check()
+			return l.follower.last.Load() >= a.last
+		})
+	}
+	l.unfollow()
+	l.following.Wait()
+	l.check()
+	for _, a := range l.authors {
+		a.checkLog(l.t, c, l.follower.events)
+	}
+	l.t.Logf("%d operations, %d retries; the log was followed with %d connections", l.done.Load(), l.retries.Load(), l.follower.comes)
 }
 
 // author appends events of one NFT, and reads what becomes of it.
 type author struct {
-	load   *load
 	client *client
 	nft    string
 	stored map[string]int64 // positions that were acknowledged, by event
@@ -166,10 +199,13 @@ func (r *reader) read(ctx context.Context) error {
 	return nil
 }
 
-// checkLog: each event that was acknowledged is in the log once, where it was said
-// to be, and no other is.
-func (a *author) checkLog(t *testing.T, c *client) {
+// checkLog compares the log, and what was seen by following it, with what was
+// acknowledged.
+func (a *author) checkLog(t *testing.T, c *client, followed map[string]int64) {
 	t.Helper()
+	if len(a.stored) == 0 {
+		t.Errorf("%s: nothing was appended", a.nft)
+	}
 	found := map[string]int{}
 	for _, s := range c.history(a.nft) {
 		found[s.Event.ID]++
@@ -178,8 +214,8 @@ func (a *author) checkLog(t *testing.T, c *client) {
 		}
 	}
 	for id, position := range a.stored {
-		if found[id] != 1 {
-			t.Errorf("%s: event %s, acknowledged at %d, is in the log %d times", a.nft, id, position, found[id])
+		if found[id] != 1 || followed[id] != position {
+			t.Errorf("%s: event %s, acknowledged at %d, is in the log %d times, and was followed at %d", a.nft, id, position, found[id], followed[id])
 		}
 	}
 }

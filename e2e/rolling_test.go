@@ -11,39 +11,44 @@ const (
 )
 
 // TestRollingRestart: replicas are restarted one after the other while callers
-// append, read and chat through the balancer. No request fails for good, what was
-// acknowledged is in the log once and where it was said to be, and nobody reads
-// less than before.
+// append, read, chat and follow the log through the balancer. No request fails for
+// good, what was acknowledged is in the log once and where it was said to be, and
+// nobody reads less than before.
 func TestRollingRestart(t *testing.T) {
-	l, reader := startLoad(t), keyed(t, "read")
+	l, c := startLoad(t), keyed(t, "read")
 	chats := l.beginChats(t)
 	l.restartAll(t, "TERM")
-	for _, c := range chats {
+	l.end(c)
+	for _, one := range chats {
 		// What chats told may follow them, but is stored before a replica stops.
-		eventually(t, "the outcome of each chat is in the log", func() bool { return len(reader.history(c.nft)) == c.chats })
+		eventually(t, "the outcome of each chat is in the log", func() bool { return len(c.history(one.nft)) >= one.chats })
+		if n := len(c.history(one.nft)); n != one.chats || n == 0 {
+			t.Errorf("%d chats made %d events", one.chats, n)
+		}
 	}
-	l.checkLog(t, reader)
 }
 
 // TestKilledUnderLoad: the same when replicas are killed. Only of chats something
 // may be lost: what was answered and was not stored within 50 ms.
 func TestKilledUnderLoad(t *testing.T) {
-	l, reader := startLoad(t), keyed(t, "read")
+	l, c := startLoad(t), keyed(t, "read")
 	l.restartAll(t, "KILL")
-	l.checkLog(t, reader)
+	l.end(c)
 }
 
-// startLoad lets callers work through the balancer.
-func startLoad(t *testing.T) *load {
-	t.Helper()
-	variable(t, controlVariable)
-	replicas(t)
-	l := newLoad(t)
-	l.begin(keyed(t, "read", "append"))
-	return l
+// TestDatabaseCrashUnderLoad: the same when the database crashes and comes back.
+func TestDatabaseCrashUnderLoad(t *testing.T) {
+	ctl, l, c := controlled(t), startLoad(t), keyed(t, "read")
+	for range rounds {
+		l.goOn(steady)
+		ctl.killDatabase(t)
+		ctl.restartDatabase()
+	}
+	l.goOn(steady)
+	l.end(c)
 }
 
-// beginChats lets wallets chat. There are none where finn is not in our hand.
+// beginChats lets wallets chat.
 func (l *load) beginChats(t *testing.T) (all []*chatter) {
 	t.Helper()
 	f := standIn(t)
@@ -57,12 +62,10 @@ func (l *load) beginChats(t *testing.T) (all []*chatter) {
 	return all
 }
 
-// restartAll restarts each replica in turn while the load goes on, and ends the
-// load.
+// restartAll restarts each replica in turn while the load goes on.
 func (l *load) restartAll(t *testing.T, signal string) {
 	t.Helper()
-	ctl := controlled(t)
-	began := time.Now()
+	ctl, began := controlled(t), time.Now()
 	for range rounds {
 		for n := range replicas(t) {
 			l.goOn(steady)
@@ -70,17 +73,5 @@ func (l *load) restartAll(t *testing.T, signal string) {
 		}
 	}
 	l.goOn(steady)
-	l.end()
-	t.Logf("%d operations and %d retries in %s, %d replicas restarted", l.done.Load(), l.retries.Load(),
-		time.Since(began).Round(time.Millisecond), rounds*len(replicas(t)))
-}
-
-func (l *load) checkLog(t *testing.T, reader *client) {
-	t.Helper()
-	for _, a := range l.authors {
-		if len(a.stored) == 0 {
-			t.Errorf("%s: nothing was appended", a.nft)
-		}
-		a.checkLog(t, reader)
-	}
+	t.Logf("%d replicas restarted in %s", rounds*len(replicas(t)), time.Since(began).Round(time.Millisecond))
 }
