@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -54,47 +55,72 @@ func published(t *testing.T, js jetstream.JetStream, nft string, messages int) (
 	return found
 }
 
-// messagesOf is the number of messages in the stream, 0 while there is none.
-func messagesOf(t *testing.T, js jetstream.JetStream) uint64 {
+// lastOf is the sequence of the last message of the stream, 0 while there is no
+// stream.
+func lastOf(t *testing.T, js jetstream.JetStream) uint64 {
 	t.Helper()
 	found, err := js.Stream(t.Context(), stream)
-	if err != nil {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return found.CachedInfo().State.LastSeq
 }
 
-// TestNATS: with NATS_URL alone nothing is published. Switched on, the whole log
-// is, each event once, an event before the change of state that it makes; and
-// switched off again it is quiet.
-func TestNATS(t *testing.T) {
-	js, ctl := connectNATS(t), controlled(t)
-	c := keyed(t, "read", "append")
-	url := replicas(t)[0]
-	if status := c.at(url).health().Infrastructure["nats"].Status; status != "dormant" {
+// TestNATSAsDeployed: a deployment that does not publish leaves the stream alone,
+// and one that does publishes what is appended.
+func TestNATSAsDeployed(t *testing.T) {
+	js, c := connectNATS(t), keyed(t, "read", "append")
+	if c.health().Infrastructure["nats"].Status == "dormant" {
+		checkQuiet(t, js, c)
+		return
+	}
+	nft := unique("nft")
+	events := []event{judged(nft, 0.9), judged(nft, 0.8)}
+	c.append(nft, events...)
+	checkPublished(t, published(t, js, nft, 3), events)
+}
+
+// checkQuiet: an event that is appended and folded is not published. It returns
+// the event.
+func checkQuiet(t *testing.T, js jetstream.JetStream, c *client) event {
+	t.Helper()
+	before := lastOf(t, js)
+	nft := unique("nft")
+	e := judged(nft, 0.9)
+	c.reputation(nft, c.append(nft, e))
+	if now := lastOf(t, js); now != before {
+		t.Errorf("%d messages were published although nobody switched it on", now-before)
+	}
+	return e
+}
+
+// TestNATSSwitched: with NATS_URL alone nothing is published. Switched on, the
+// whole log is, each event once, an event before the change of state that it
+// makes; and switched off again it is quiet.
+func TestNATSSwitched(t *testing.T) {
+	js, ctl, c := connectNATS(t), controlled(t), keyed(t, "read", "append")
+	off := ctl.configure(t, 1, nil)
+	if status := off.health().Infrastructure["nats"].Status; status != "dormant" {
 		t.Fatalf("NATS is %s although nobody switched it on", status)
 	}
-	stored := messagesOf(t, js)
-	quiet := unique("nft")
-	before := judged(quiet, 0.9)
-	position := c.append(quiet, before)
-	c.reputation(quiet, position)
-	if now := messagesOf(t, js); now != stored {
-		t.Errorf("%d messages were published although nobody switched it on", now-stored)
-	}
+	earlier := checkQuiet(t, js, c)
 
 	on := ctl.configure(t, 1, map[string]string{"DIXIE_NATS_PUBLISH": "true"})
 	eventually(t, "NATS is connected", func() bool { return on.health().Infrastructure["nats"].Status == "connected" })
-	checkPublished(t, published(t, js, quiet, 2), []event{before})
-	loud := unique("nft")
-	events := []event{judged(loud, 0.9), judged(loud, 0.8), judged(loud, 0.7)}
-	c.append(loud, events...)
-	checkPublished(t, published(t, js, loud, 4), events)
+	checkPublished(t, published(t, js, earlier.Agent, 2), []event{earlier})
+	nft := unique("nft")
+	events := []event{judged(nft, 0.9), judged(nft, 0.8), judged(nft, 0.7)}
+	c.append(nft, events...)
+	checkPublished(t, published(t, js, nft, 4), events)
 
-	off := ctl.configure(t, 1, nil)
+	off = ctl.configure(t, 1, nil)
 	if status := off.health().Infrastructure["nats"].Status; status != "dormant" {
 		t.Errorf("NATS is %s although it was switched off", status)
 	}
+	checkQuiet(t, js, c)
 }
 
 // checkPublished: the messages are the events and the change of state that the

@@ -93,7 +93,7 @@ func (d *deployment) build(ctx context.Context, race bool) error {
 	if race {
 		args = append(args, "-race")
 	}
-	out, err := exec.CommandContext(ctx, "go", append(args, "./cmd/dixie", "./cmd/fakefinn")...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", append(args, "dixie/cmd/dixie", "dixie/cmd/fakefinn")...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}

@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stop(errs, err != nil)) }()
+	defer func() { err = errors.Join(err, d.stop(errs, err != nil && ctx.Err() == nil)) }()
 	fmt.Fprintf(errs, "e2e: everything runs after %s\n", time.Since(started).Round(time.Millisecond))
 	if o.hold {
 		return hold(ctx, d, out)
@@ -94,7 +94,7 @@ func hold(ctx context.Context, d *deployment, out io.Writer) error {
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		fmt.Fprintf(out, "export %s=%q\n", name, variables[name])
 	}
-	fmt.Fprintln(out, "go test ./e2e -count=1 -v")
+	fmt.Fprintln(out, "go test dixie/e2e -count=1 -v")
 	<-ctx.Done()
 	return nil
 }
@@ -102,7 +102,7 @@ func hold(ctx context.Context, d *deployment, out io.Writer) error {
 // test runs the tests. Those in a terminal are not told of Ctrl-C by it: they are
 // told by ctx, before what they test ends.
 func test(ctx context.Context, d *deployment, o options, out, errs io.Writer) error {
-	args := []string{"test", "./e2e", "-count=1", "-v", "-timeout", testTimeout}
+	args := []string{"test", "dixie/e2e", "-count=1", "-v", "-timeout", testTimeout}
 	if o.race {
 		args = append(args, "-race")
 	}
@@ -115,7 +115,11 @@ func test(ctx context.Context, d *deployment, o options, out, errs io.Writer) er
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) }
 	command.WaitDelay = testGrace
-	if err := command.Run(); err != nil {
+	err := command.Run()
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if err != nil {
 		return fmt.Errorf("the tests: %w", err)
 	}
 	return nil
