@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestChat: what a wallet says goes through finn and back, with the memory of the
@@ -65,6 +67,40 @@ func checkAsked(t *testing.T, f finn, w wallet, session, prompt, nft string) {
 			t.Errorf("finn got %+v", m)
 		}
 	}
+}
+
+// TestChatStreams: an answer that finn gives piece by piece arrives so, through
+// everything that is in between.
+func TestChatStreams(t *testing.T) {
+	f, w := standIn(t), member(t)
+	nft := f.give(w)
+	const pause = 200 * time.Millisecond
+	f.be(t, map[string]any{"pause": pause.String()})
+	c := anyone(t, deployed(t))
+	c = c.bearer(w.signIn(t, c)).with("Accept", "text/event-stream")
+	request, err := c.request(t.Context(), http.MethodPost, "/api/chat", map[string]string{"prompt": "one two three"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK || response.Header.Get("X-Session-Id") == "" || response.Header.Get("X-Message-Id") == "" {
+		t.Fatalf("%s, %v", response.Status, response.Header)
+	}
+	var arrived []time.Time
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "data:") {
+			arrived = append(arrived, time.Now())
+		}
+	}
+	if len(arrived) != 4 || arrived[3].Sub(arrived[0]) < 2*pause {
+		t.Errorf("the pieces arrived at %v", arrived)
+	}
+	eventually(t, "the outcome is in the log", func() bool { return len(c.history(nft)) == 1 })
 }
 
 // TestChatTwice: a message that is sent again under its id counts once.

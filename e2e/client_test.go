@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -127,6 +128,21 @@ func (a *answer) retryAfter() time.Duration {
 }
 
 func (c *client) once(ctx context.Context, method, path string, body any) (*answer, error) {
+	request, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return &answer{t: c.t, asked: method + " " + c.url + path, Status: response.StatusCode, Header: response.Header, Body: text}, err
+}
+
+// request is a request of this caller's. A body of nil is none.
+func (c *client) request(ctx context.Context, method, path string, body any) (*http.Request, error) {
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -139,19 +155,11 @@ func (c *client) once(ctx context.Context, method, path string, body any) (*answ
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range c.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, c.header)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	return &answer{t: c.t, asked: method + " " + c.url + path, Status: response.StatusCode, Header: response.Header, Body: text}, err
+	return request, nil
 }
 
 // want fails the test when the status is another.

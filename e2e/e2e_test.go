@@ -46,14 +46,15 @@ var purposes = map[string]string{
 const patience = 30 * time.Second
 
 // variable is the value of a variable that a test needs. The test is skipped when
-// there is none.
+// there is none, or no deployment at all.
 func variable(t *testing.T, name string) string {
 	t.Helper()
-	value := os.Getenv(name)
-	if value == "" {
-		t.Skipf("%s is not set: it is %s", name, purposes[name])
+	for _, needed := range []string{urlVariable, name} {
+		if os.Getenv(needed) == "" {
+			t.Skipf("%s is not set: it is %s", needed, purposes[needed])
+		}
 	}
-	return value
+	return os.Getenv(name)
 }
 
 // deployed is the address of the deployment.

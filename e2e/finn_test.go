@@ -37,7 +37,7 @@ func (f finn) be(t *testing.T, behaviour map[string]any) {
 	t.Cleanup(func() {
 		ctx, cancel := cleaning()
 		defer cancel()
-		well := map[string]any{"trouble": "well", "only": "", "reply": map[string]any{}, "status": 0, "code": ""}
+		well := map[string]any{"trouble": "well", "only": "", "reply": map[string]any{}, "status": 0, "code": "", "pause": "0s"}
 		if a, err := f.try(ctx, http.MethodPatch, "/control", well); err != nil || a.Status != http.StatusOK {
 			t.Errorf("let finn be well: %+v, %v", a, err)
 		}

@@ -98,14 +98,14 @@ func TestFinnInTrouble(t *testing.T) {
 // needs no finn notices nothing, and what cannot be undone is refused.
 func checkWithoutFinn(t *testing.T, c, keyHolder *client, nft string) {
 	t.Helper()
-	if h := c.health(); h.Status != "degraded" || h.Services["loa_finn"].Status != "unreachable" || h.Services["loa_finn"].Circuit != "open" {
-		t.Errorf("the health is %+v", h)
-	}
+	eventually(t, "the health tells of it", func() bool { // which asks finn every few seconds
+		h := c.health()
+		return h.Status == "degraded" && h.Services["loa_finn"].Status == "unreachable"
+	})
 	c.get("/readyz").want(http.StatusOK)
 	other := unique("nft")
 	position := keyHolder.append(other, judged(other, 0.9))
 	keyHolder.reputation(other, position)
-	keyHolder.get("/api/reputation/" + other + "/score").want(http.StatusOK)
 	// Whose it is was known a moment ago, which is enough to refuse a judgement, and
 	// not enough to let an agent forget.
 	c.post("/api/reputation/"+nft+"/events", judged(nft, 1)).refused(http.StatusForbidden, "self_scoring")
