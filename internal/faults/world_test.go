@@ -1,0 +1,216 @@
+package faults_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dixie/internal/pgtest"
+)
+
+// setup says what a world consists of.
+type setup struct {
+	servers int
+	seed    uint64
+	options pgtest.Options
+}
+
+// world is a service with its database and its clients.
+type world struct {
+	t        testing.TB
+	seed     uint64
+	postgres *postgres
+	database string
+	servers  []*server
+	relays   []*relay // of each server, to PostgreSQL
+	ledger   *ledger
+	counts   *counts
+	authors  atomic.Uint64
+	ended    atomic.Bool // nobody tries any longer
+	problems atomic.Int64
+	followed [][sha256.Size]byte // the log as the follower saw it
+}
+
+// newWorld starts PostgreSQL, and servers that share a database.
+func newWorld(t testing.TB, s setup) *world {
+	t.Helper()
+	w := &world{t: t, seed: s.seed, database: "dixie", ledger: newLedger(), counts: newCounts()}
+	w.postgres = startPostgres(t, s.options)
+	w.postgres.createDatabase(t, w.database)
+	mustCLI(t, w.postgres.serviceURL(w.database, ""), "migrate", "up")
+	allowlist := writeAllowlist(t)
+	for i := range s.servers {
+		w.addServer(i, allowlist)
+	}
+	w.eachServer(func(s *server) {
+		if err := s.start(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		w.ended.Store(true)
+		for _, s := range w.servers {
+			s.kill()
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	w.populate()
+	return w
+}
+
+func (w *world) addServer(i int, allowlist string) {
+	relay := newRelay(w.t, w.postgres.URL(w.database))
+	w.relays = append(w.relays, relay)
+	settings := []string{
+		"DATABASE_URL=" + w.postgres.serviceURL(w.database, relay.address()),
+		"DATABASE_POOL_SIZE=6", "DIXIE_ALLOWLIST_PATH=" + allowlist, "DIXIE_RATE_LIMIT_RPM=0",
+		"DIXIE_SHUTDOWN_GRACE=" + grace.String(),
+	}
+	w.servers = append(w.servers, &server{
+		t: w.t, name: fmt.Sprintf("server %d", i+1), logs: filepath.Join(w.t.TempDir(), fmt.Sprintf("server%d.log", i+1)),
+		settings: func() []string { return settings },
+	})
+}
+
+// writeAllowlist lets the harness's key in.
+func writeAllowlist(t testing.TB) string {
+	t.Helper()
+	sum := sha256.Sum256([]byte(apiKey))
+	text := fmt.Sprintf(`{"version":1,"wallets":[],"apiKeys":[{"name":"harness","hash":"sha256:%s","scopes":["read","append","admin"],"created_at":"2026-01-01T00:00:00Z"}]}`,
+		hex.EncodeToString(sum[:]))
+	path := filepath.Join(t.TempDir(), "allowlist.json")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// populate gives each agent an event, and with it its collection.
+func (w *world) populate() {
+	c := w.newClient(0)
+	for i := range agents {
+		if e := c.author.of(fmt.Sprintf("agent:%d", i)); !c.append(context.Background(), w.servers[0], e) {
+			w.t.Fatalf("the service does not take an event before anything is broken")
+		}
+	}
+}
+
+// eachServer does something to all servers at once.
+func (w *world) eachServer(do func(*server)) {
+	var all sync.WaitGroup
+	for _, s := range w.servers {
+		all.Go(func() {
+			s.Lock()
+			defer s.Unlock()
+			do(s)
+		})
+	}
+	all.Wait()
+}
+
+// newClient makes a client whose doings follow from the world's seed and a number.
+func (w *world) newClient(number uint64) *client {
+	return &client{
+		w: w, http: newHTTPClient(), seen: map[string]int64{},
+		random: rand.New(rand.NewPCG(w.seed, number)),
+		author: &author{name: w.authors.Add(1), random: rand.New(rand.NewPCG(w.seed, number+1<<32))},
+	}
+}
+
+// over reports whether waiting for an answer makes no sense any more.
+func (w *world) over() bool { return w.ended.Load() }
+
+// maxProblems bounds what one run reports: the first are the ones that help.
+const maxProblems = 20
+
+// errorf reports a broken promise.
+func (w *world) errorf(format string, arguments ...any) {
+	w.counts.problem()
+	if n := w.problems.Add(1); n <= maxProblems {
+		w.t.Errorf(format, arguments...)
+	} else if n == maxProblems+1 {
+		w.t.Errorf("there is more")
+	}
+}
+
+// load is a set of clients that are at work.
+type load struct {
+	w    *world
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// roles are what clients do, and how many do so.
+type roles map[string]int
+
+// usual is everyday traffic.
+var usual = roles{"appender": 6, "gambler": 2, "importer": 1, "twins": 1, "reader": 3, "follower": 1, "sql writer": 1}
+
+// work sets clients to work.
+func (w *world) work(roles roles) *load {
+	ctx, stop := context.WithCancel(context.Background())
+	l := &load{w: w, stop: stop}
+	number := uint64(1)
+	for _, name := range []string{"appender", "gambler", "importer", "twins", "reader", "follower", "sql writer"} {
+		for range roles[name] {
+			c := w.newClient(number)
+			number++
+			l.done.Go(func() {
+				defer c.http.CloseIdleConnections()
+				c.be(ctx, name)
+			})
+		}
+	}
+	return l
+}
+
+func (c *client) be(ctx context.Context, role string) {
+	switch role {
+	case "appender":
+		c.appender(ctx)
+	case "gambler":
+		c.gambler(ctx)
+	case "importer":
+		c.importer(ctx)
+	case "twins":
+		c.twins(ctx)
+	case "reader":
+		c.reader(ctx)
+	case "follower":
+		c.follower(ctx)
+	case "sql writer":
+		c.sqlWriter(ctx)
+	}
+}
+
+// settlePatience is how long clients may take to settle what they do not know of, when
+// nothing is broken any more.
+const settlePatience = 90 * time.Second
+
+// end has the clients settle what they began, and waits for them.
+func (l *load) end() {
+	l.stop()
+	settled := make(chan struct{})
+	go func() {
+		l.done.Wait()
+		close(settled)
+	}()
+	select {
+	case <-settled:
+		return
+	case <-time.After(settlePatience):
+	}
+	l.w.errorf("clients are not served %s after all was mended", settlePatience)
+	l.w.ended.Store(true)
+	<-settled
+}
