@@ -12,7 +12,9 @@ import (
 // patient is how long a read waits for a position.
 const patient = "10s"
 
-// reader asks all servers and minds that what it is told never goes back.
+// reader asks all servers and minds that what it is told never goes back. An answer
+// tells the position of what it is made of: of the log, of one projection, or the lower
+// of both.
 func (c *client) reader(ctx context.Context) {
 	for ctx.Err() == nil {
 		nft := fmt.Sprintf("agent:%d", c.random.IntN(agents))
@@ -20,15 +22,15 @@ func (c *client) reader(ctx context.Context) {
 		case 0:
 			c.get(ctx, "log", "/api/reputation/"+nft+"/events?limit=3")
 		case 1:
-			c.get(ctx, "all", "/api/reputation?limit=5")
+			c.get(ctx, "aggregates", "/api/reputation?limit=5")
 		case 2:
-			c.get(ctx, "all", "/api/reputation/"+nft+"/score?task=analysis")
+			c.get(ctx, "both", "/api/reputation/"+nft+"/score?task=analysis")
 		case 3:
-			c.get(ctx, "all", "/api/reputation/"+nft+"/cohorts")
+			c.get(ctx, "both", "/api/reputation/"+nft+"/cohorts")
 		case 4:
 			c.ownWrite(ctx)
 		default:
-			c.get(ctx, "all", "/api/reputation/"+nft)
+			c.get(ctx, "both", "/api/reputation/"+nft)
 		}
 		c.pause(ctx, 60*time.Millisecond)
 	}
@@ -56,7 +58,7 @@ func (c *client) ownWrite(ctx context.Context) {
 		return
 	}
 	c.note(a, []event{e})
-	read := c.get(ctx, "all", fmt.Sprintf("/api/reputation/%s?at_least=%d&wait=%s", e.nft, a.position, patient))
+	read := c.get(ctx, "both", fmt.Sprintf("/api/reputation/%s?at_least=%d&wait=%s", e.nft, a.position, patient))
 	if read.ok() && read.position < a.position {
 		c.w.errorf("a read at least at %d answered from %d", a.position, read.position)
 	}

@@ -46,7 +46,7 @@ func (w *world) awaitProjections() {
 		for time.Now().Before(deadline) {
 			head := c.do(context.Background(), s, http.MethodGet, "/api/reputation/events?limit=1", "", "")
 			if last = head; head.ok() {
-				last = c.do(context.Background(), s, http.MethodGet, fmt.Sprintf("/api/reputation?limit=1&at_least=%d&wait=%s", head.position, patient), "", "")
+				last = c.do(context.Background(), s, http.MethodGet, fmt.Sprintf("/api/reputation/agent:0?at_least=%d&wait=%s", head.position, patient), "", "")
 				if last.ok() {
 					break
 				}
