@@ -32,6 +32,9 @@ func (w *world) reconcile() {
 	garbage := w.reconcileLog()
 	w.reconcileAside(garbage)
 	w.reconcileRows()
+	var table strings.Builder
+	w.counts.print(&table)
+	w.t.Logf("seed %d\n%s", w.seed, table.String())
 }
 
 // projectionPatience is how long the projections may take to catch up.

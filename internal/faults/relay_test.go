@@ -1,7 +1,6 @@
 package faults_test
 
 import (
-	"context"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -33,6 +32,8 @@ const (
 // relay is a network between two programs that can be broken. It is safe for
 // concurrent use.
 type relay struct {
+	sync.Mutex // held by the fault that treats it in a manner
+
 	listener net.Listener
 	dial     func() (net.Conn, error)
 	tap      func(*link) tap // reads along; nil for what is not PostgreSQL
@@ -248,14 +249,4 @@ func (p plain) pass(from io.Reader, to io.Writer) error {
 			return err
 		}
 	}
-}
-
-// hold has the relay be so until the context ends or someone mends it.
-func (r *relay) hold(ctx context.Context, m manner, d time.Duration) {
-	r.be(m)
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-	r.be(passing)
 }

@@ -20,7 +20,7 @@ import (
 type setup struct {
 	servers int
 	seed    uint64
-	options pgtest.Options
+	disk    string // directory of a small file system for PostgreSQL; empty for any
 }
 
 // world is a service with its database and its clients.
@@ -29,6 +29,7 @@ type world struct {
 	seed     uint64
 	postgres *postgres
 	database string
+	disk     string // the small file system that PostgreSQL is on; empty when there is none
 	servers  []*server
 	relays   []*relay // of each server, to PostgreSQL
 	ledger   *ledger
@@ -42,8 +43,8 @@ type world struct {
 // newWorld starts PostgreSQL, and servers that share a database.
 func newWorld(t testing.TB, s setup) *world {
 	t.Helper()
-	w := &world{t: t, seed: s.seed, database: "dixie", ledger: newLedger(), counts: newCounts()}
-	w.postgres = startPostgres(t, s.options)
+	w := &world{t: t, seed: s.seed, database: "dixie", disk: s.disk, ledger: newLedger(), counts: newCounts()}
+	w.postgres = startPostgres(t, pgtest.Options{Dir: s.disk})
 	w.postgres.createDatabase(t, w.database)
 	mustCLI(t, w.postgres.serviceURL(w.database, ""), "migrate", "up")
 	allowlist := writeAllowlist(t)

@@ -230,10 +230,17 @@ func (c *cluster) log() string {
 	return strings.TrimSpace(string(b[max(0, len(b)-logTail):]))
 }
 
+// program follows links, as a directory of links need not have all programs.
 func (c *cluster) program(name string) (string, error) {
-	path := filepath.Join(c.bin, name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("PostgreSQL's %s: %w", name, err)
+	dirs := []string{c.bin}
+	if real, err := filepath.EvalSymlinks(filepath.Join(c.bin, "initdb")); err == nil {
+		dirs = append(dirs, filepath.Dir(real))
 	}
-	return path, nil
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("PostgreSQL in %s has no %s", strings.Join(dirs, ", "), name)
 }
