@@ -35,6 +35,8 @@ var kinds = []kind{
 	{"network: refuses", time.Second, 5 * time.Second, network(refusing)},
 	{"network: hangs", 2 * time.Second, 25 * time.Second, network(hanging)},
 	{"network: slow", time.Second, 10 * time.Second, network(slow)},
+	{"operator: rebuilds", 0, 0, rebuild},
+	{"operator: kills a rebuild", 0, 0, rebuildKilled},
 	{"network: rubbish", 500 * time.Millisecond, 5 * time.Second, network(babbling)},
 }
 
@@ -83,7 +85,7 @@ func breakAlone(t *testing.T, s setup, k kind) {
 	w := newWorld(t, s)
 	random := rand.New(rand.NewPCG(w.seed, 99))
 	load := w.work(usual)
-	for range 3 {
+	for range 2 {
 		time.Sleep(time.Duration(300+random.IntN(500)) * time.Millisecond)
 		k.happen(w, random, k.period())
 	}

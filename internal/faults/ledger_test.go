@@ -28,6 +28,7 @@ type fate struct {
 	stored   bool              // an answer said so
 	refused  bool              // an answer said that the id is taken
 	garbage  bool              // no fold accepts it
+	any      bool              // the service makes its content
 }
 
 func newLedger() *ledger { return &ledger{records: map[string]*record{}} }
@@ -74,6 +75,13 @@ func (l *ledger) fate(e event) (f *fate, isNew bool) {
 	f = &fate{hash: hash}
 	r.contents = append(r.contents, f)
 	return f, true
+}
+
+// expect notes that the service may make an event itself, under an id that is known.
+func (l *ledger) expect(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records[key([]byte(`{"event_id":"`+id+`"}`))] = &record{contents: []*fate{{any: true}}}
 }
 
 // stored notes that an answer said an event is in the log; position is 0 when it did
@@ -124,6 +132,9 @@ func (l *ledger) find(r row) *fate {
 	}
 	hash := hashOf(r.nft, content(r.event))
 	for _, f := range found.contents {
+		if f.any {
+			f.hash = hash
+		}
 		if f.hash == hash {
 			return f
 		}

@@ -57,11 +57,15 @@ func buildArguments(binary string) []string {
 func raced() bool { return *long || withRaceDetector }
 
 // cli runs a command of the service against a database and returns what it wrote.
-func cli(ctx context.Context, database string, arguments ...string) (stdout, stderr string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+func cli(database string, arguments ...string) (stdout, stderr string, err error) {
+	return cliWith([]string{"DATABASE_URL=" + database}, arguments...)
+}
+
+func cliWith(env []string, arguments ...string) (stdout, stderr string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, dixie, arguments...)
-	cmd.Env = append(cleanEnv(), "DATABASE_URL="+database)
+	cmd.Env = append(cleanEnv(), env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
@@ -71,7 +75,7 @@ func cli(ctx context.Context, database string, arguments ...string) (stdout, std
 // mustCLI ends the test when the command fails.
 func mustCLI(t testing.TB, database string, arguments ...string) string {
 	t.Helper()
-	stdout, stderr, err := cli(context.WithoutCancel(t.Context()), database, arguments...)
+	stdout, stderr, err := cli(database, arguments...)
 	if err != nil {
 		t.Fatalf("dixie %s: %v\n%s%s", strings.Join(arguments, " "), err, stdout, stderr)
 	}

@@ -91,6 +91,30 @@ func (p *postgres) exec(t testing.TB, database string, statements ...string) {
 	}
 }
 
+// settle runs a statement that cannot run twice until another says that it has.
+func (p *postgres) settle(t testing.TB, database, settled, statement string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		conn := p.connect(t, database)
+		if conn == nil {
+			return
+		}
+		done, err := false, error(nil)
+		if err = conn.QueryRow(context.Background(), settled).Scan(&done); err == nil && !done {
+			_, err = conn.Exec(context.Background(), statement)
+			done = err == nil
+		}
+		closeConn(conn)
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%s: %v", statement, err)
+			return
+		}
+	}
+}
+
 // try runs statements as the superuser, once.
 func (p *postgres) try(ctx context.Context, database string, statements ...string) error {
 	conn, err := pgx.Connect(ctx, p.url(database))

@@ -135,13 +135,7 @@ func breakOff(w *world, random *rand.Rand) (heal func()) {
 // network treats the way of a server to PostgreSQL in a manner.
 func network(m manner) func(*world, *rand.Rand) (heal func()) {
 	return func(w *world, random *rand.Rand) (heal func()) {
-		i := random.IntN(len(w.relays))
-		w.relays[i].Lock()
-		w.relays[i].be(m)
-		return func() {
-			w.relays[i].be(passing)
-			w.relays[i].Unlock()
-		}
+		return w.relays[random.IntN(len(w.relays))].treat(m)
 	}
 }
 
@@ -195,16 +189,21 @@ func (w *world) transaction(database string, statements ...string) (end func()) 
 // in another, and one that is prepared to commit.
 func longTransactions(w *world, random *rand.Rand) (heal func()) {
 	name := fmt.Sprintf("other_%d", random.Uint32())
-	w.postgres.exec(w.t, "postgres", `CREATE DATABASE `+name)
+	drop := `DROP DATABASE IF EXISTS ` + name + ` WITH (FORCE)`
+	w.postgres.exec(w.t, "postgres", drop, `CREATE DATABASE `+name)
 	table := `CREATE TABLE other_` + name + ` AS SELECT 1 AS n`
 	here, there := w.transaction(w.database, table), w.transaction(name, table)
-	w.postgres.exec(w.t, name, `BEGIN; CREATE TABLE prepared AS SELECT 1 AS n; PREPARE TRANSACTION '`+name+`'`)
+	w.postgres.settle(w.t, name, prepared(name), `BEGIN; CREATE TABLE prepared AS SELECT 1 AS n; PREPARE TRANSACTION '`+name+`'`)
 	return func() {
 		here()
 		there()
-		w.postgres.exec(w.t, name, `ROLLBACK PREPARED '`+name+`'`)
-		w.postgres.exec(w.t, "postgres", `DROP DATABASE `+name+` WITH (FORCE)`)
+		w.postgres.settle(w.t, name, `SELECT NOT (`+prepared(name)+`)`, `ROLLBACK PREPARED '`+name+`'`)
+		w.postgres.exec(w.t, "postgres", drop)
 	}
+}
+
+func prepared(name string) string {
+	return `SELECT EXISTS (SELECT FROM pg_prepared_xacts WHERE gid = '` + name + `')`
 }
 
 // takeConnections takes all connections that PostgreSQL has to give, and ends those of

@@ -20,25 +20,25 @@ func (c *client) reader(ctx context.Context) {
 		nft := fmt.Sprintf("agent:%d", c.random.IntN(agents))
 		switch c.random.IntN(6) {
 		case 0:
-			c.get(ctx, "log", "/api/reputation/"+nft+"/events?limit=3")
+			c.get("log", "/api/reputation/"+nft+"/events?limit=3")
 		case 1:
-			c.get(ctx, "aggregates", "/api/reputation?limit=5")
+			c.get("aggregates", "/api/reputation?limit=5")
 		case 2:
-			c.get(ctx, "both", "/api/reputation/"+nft+"/score?task=analysis")
+			c.get("both", "/api/reputation/"+nft+"/score?task=analysis")
 		case 3:
-			c.get(ctx, "both", "/api/reputation/"+nft+"/cohorts")
+			c.get("both", "/api/reputation/"+nft+"/cohorts")
 		case 4:
-			c.ownWrite(ctx)
+			c.ownWrite()
 		default:
-			c.get(ctx, "both", "/api/reputation/"+nft)
+			c.get("both", "/api/reputation/"+nft)
 		}
 		c.pause(ctx, 60*time.Millisecond)
 	}
 }
 
 // get reads and compares the position with those before, of the same kind.
-func (c *client) get(ctx context.Context, kind, path string) answer {
-	a := c.do(ctx, c.any(), http.MethodGet, path, "", "")
+func (c *client) get(kind, path string) answer {
+	a := c.do(context.Background(), c.any(), http.MethodGet, path, "", "")
 	if a.status != http.StatusOK {
 		return a
 	}
@@ -50,15 +50,15 @@ func (c *client) get(ctx context.Context, kind, path string) answer {
 }
 
 // ownWrite appends an event and reads what it wrote.
-func (c *client) ownWrite(ctx context.Context) {
+func (c *client) ownWrite() {
 	e := c.author.event()
 	c.w.ledger.send(e)
-	a := c.do(ctx, c.any(), http.MethodPost, "/api/reputation/"+e.nft+"/events", "application/json", e.json)
+	a := c.do(context.Background(), c.any(), http.MethodPost, "/api/reputation/"+e.nft+"/events", "application/json", e.json)
 	if !a.ok() {
 		return
 	}
 	c.note(a, []event{e})
-	read := c.get(ctx, "both", fmt.Sprintf("/api/reputation/%s?at_least=%d&wait=%s", e.nft, a.position, patient))
+	read := c.get("both", fmt.Sprintf("/api/reputation/%s?at_least=%d&wait=%s", e.nft, a.position, patient))
 	if read.ok() && read.position < a.position {
 		c.w.errorf("a read at least at %d answered from %d", a.position, read.position)
 	}
@@ -67,7 +67,7 @@ func (c *client) ownWrite(ctx context.Context) {
 // follower reads the log as it grows, from all servers, and keeps what it saw.
 func (c *client) follower(ctx context.Context) {
 	for ctx.Err() == nil {
-		a := c.get(ctx, "head", fmt.Sprintf("/api/reputation/events?after=%d&limit=2000", len(c.w.followed)))
+		a := c.get("head", fmt.Sprintf("/api/reputation/events?after=%d&limit=2000", len(c.w.followed)))
 		if a.ok() {
 			c.follow(a.body)
 		}

@@ -250,3 +250,13 @@ func (p plain) pass(from io.Reader, to io.Writer) error {
 		}
 	}
 }
+
+// treat treats what passes in a manner until it is healed.
+func (r *relay) treat(m manner) (heal func()) {
+	r.Lock()
+	r.be(m)
+	return func() {
+		r.be(passing)
+		r.Unlock()
+	}
+}

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,26 +20,28 @@ import (
 
 // setup says what a world consists of.
 type setup struct {
-	servers int
-	seed    uint64
-	disk    string // directory of a small file system for PostgreSQL; empty for any
+	servers   int
+	seed      uint64
+	disk      string // directory of a small file system for PostgreSQL; empty for any
+	upstreams bool   // with finn and NATS
 }
 
 // world is a service with its database and its clients.
 type world struct {
-	t        testing.TB
-	seed     uint64
-	postgres *postgres
-	database string
-	disk     string // the small file system that PostgreSQL is on; empty when there is none
-	servers  []*server
-	relays   []*relay // of each server, to PostgreSQL
-	ledger   *ledger
-	counts   *counts
-	authors  atomic.Uint64
-	ended    atomic.Bool // nobody tries any longer
-	problems atomic.Int64
-	followed [][sha256.Size]byte // the log as the follower saw it
+	t         testing.TB
+	seed      uint64
+	postgres  *postgres
+	database  string
+	disk      string // the small file system that PostgreSQL is on; empty when there is none
+	servers   []*server
+	relays    []*relay   // of each server, to PostgreSQL
+	upstreams *upstreams // nil where there are none
+	ledger    *ledger
+	counts    *counts
+	authors   atomic.Uint64
+	ended     atomic.Bool // nobody tries any longer
+	problems  atomic.Int64
+	followed  [][sha256.Size]byte // the log as the follower saw it
 }
 
 // newWorld starts PostgreSQL, and servers that share a database.
@@ -47,6 +51,9 @@ func newWorld(t testing.TB, s setup) *world {
 	w.postgres = startPostgres(t, pgtest.Options{Dir: s.disk})
 	w.postgres.createDatabase(t, w.database)
 	mustCLI(t, w.postgres.serviceURL(w.database, ""), "migrate", "up")
+	if s.upstreams {
+		w.upstreams = startUpstreams(t)
+	}
 	allowlist := writeAllowlist(t)
 	for i := range s.servers {
 		w.addServer(i, allowlist)
@@ -77,6 +84,9 @@ func (w *world) addServer(i int, allowlist string) {
 		"DATABASE_POOL_SIZE=6", "DIXIE_ALLOWLIST_PATH=" + allowlist, "DIXIE_RATE_LIMIT_RPM=0",
 		"DIXIE_SHUTDOWN_GRACE=" + grace.String(),
 	}
+	if w.upstreams != nil {
+		settings = append(settings, w.upstreams.settings()...)
+	}
 	w.servers = append(w.servers, &server{
 		t: w.t, name: fmt.Sprintf("server %d", i+1), logs: filepath.Join(w.t.TempDir(), fmt.Sprintf("server%d.log", i+1)),
 		settings: func() []string { return settings },
@@ -87,8 +97,12 @@ func (w *world) addServer(i int, allowlist string) {
 func writeAllowlist(t testing.TB) string {
 	t.Helper()
 	sum := sha256.Sum256([]byte(apiKey))
-	text := fmt.Sprintf(`{"version":1,"wallets":[],"apiKeys":[{"name":"harness","hash":"sha256:%s","scopes":["read","append","admin"],"created_at":"2026-01-01T00:00:00Z"}]}`,
-		hex.EncodeToString(sum[:]))
+	var wallets []string
+	for i := range chatters {
+		wallets = append(wallets, `"`+wallet(i)+`"`)
+	}
+	text := fmt.Sprintf(`{"version":1,"wallets":[%s],"apiKeys":[{"name":"harness","hash":"sha256:%s","scopes":["read","append","admin"],"created_at":"2026-01-01T00:00:00Z"}]}`,
+		strings.Join(wallets, ","), hex.EncodeToString(sum[:]))
 	path := filepath.Join(t.TempDir(), "allowlist.json")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -157,25 +171,35 @@ type roles map[string]int
 // usual is everyday traffic.
 var usual = roles{"appender": 6, "gambler": 2, "importer": 1, "twins": 1, "reader": 3, "follower": 1, "sql writer": 1}
 
+// everything is everyday traffic and what else the world has clients for.
+func (w *world) everything() roles {
+	all := maps.Clone(usual)
+	if w.upstreams != nil {
+		all["chatter"] = chatters
+	}
+	return all
+}
+
 // work sets clients to work.
 func (w *world) work(roles roles) *load {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{w: w, stop: stop}
 	number := uint64(1)
-	for _, name := range []string{"appender", "gambler", "importer", "twins", "reader", "follower", "sql writer"} {
-		for range roles[name] {
+	for _, name := range []string{"appender", "gambler", "importer", "twins", "reader", "follower", "sql writer", "chatter"} {
+		for i := range roles[name] {
 			c := w.newClient(number)
 			number++
 			l.done.Go(func() {
 				defer c.http.CloseIdleConnections()
-				c.be(ctx, name)
+				c.be(ctx, name, i)
 			})
 		}
 	}
 	return l
 }
 
-func (c *client) be(ctx context.Context, role string) {
+// be does what a role is to do; number tells those of one role apart.
+func (c *client) be(ctx context.Context, role string, number int) {
 	switch role {
 	case "appender":
 		c.appender(ctx)
@@ -191,6 +215,8 @@ func (c *client) be(ctx context.Context, role string) {
 		c.follower(ctx)
 	case "sql writer":
 		c.sqlWriter(ctx)
+	case "chatter":
+		c.chatter(ctx, number)
 	}
 }
 
