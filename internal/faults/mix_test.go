@@ -30,8 +30,9 @@ func TestMix(t *testing.T) {
 		t.Fatalf("a mix of %s does not fit into what go test allows, which is %s: add -timeout %s",
 			total, time.Until(deadline).Round(time.Second), total+2*marginOfRound)
 	}
-	all, start := newCounts(), time.Now()
+	all, start, last := newCounts(), time.Now(), first
 	for n := first; !t.Failed() && (n == first || time.Since(start) < total); n++ {
+		last = n
 		t.Run(fmt.Sprintf("seed %d", n), func(t *testing.T) {
 			all.add(mixRound(t, n, min(round, total)))
 		})
@@ -41,7 +42,7 @@ func TestMix(t *testing.T) {
 	all.print(&table)
 	t.Logf("seeds from %d\n%s", first, table.String())
 	if t.Failed() {
-		t.Logf("repeat the last round with -run Mix -seed %d", first+uint64(all.rounds)-1)
+		t.Logf("repeat the last round with -run Mix -seed %d", last)
 	}
 }
 

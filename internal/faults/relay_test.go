@@ -36,7 +36,7 @@ type relay struct {
 
 	listener net.Listener
 	dial     func() (net.Conn, error)
-	tap      func(*link) tap // reads along; nil for what is not PostgreSQL
+	tap      func(*link) tap
 	wire     wire
 	done     sync.WaitGroup
 
@@ -53,7 +53,7 @@ type link struct {
 	client, server net.Conn
 }
 
-// tap passes on what one side of a link says.
+// tap reads along and passes on what one side of a link says.
 type tap interface {
 	upstream(from io.Reader, to io.Writer) error
 	downstream(from io.Reader, to io.Writer) error
@@ -67,20 +67,26 @@ func newRelay(t testing.TB, url string) *relay {
 		t.Fatal(err)
 	}
 	network, address := pgconn.NetworkAddress(config.Host, config.Port)
-	r := newPlainRelay(t, network, address)
-	r.tap = func(l *link) tap { return &session{link: l, wire: &r.wire, inserts: map[string]bool{}} }
-	return r
+	return listenRelay(t, network, address, func(l *link) tap {
+		return &session{link: l, wire: &l.relay.wire, inserts: map[string]bool{}}
+	})
 }
 
-// newPlainRelay relays to an address. It ends with the test.
-func newPlainRelay(t testing.TB, network, address string) *relay {
+// newPlainRelay relays to an address, whatever is said.
+func newPlainRelay(t testing.TB, address string) *relay {
+	t.Helper()
+	return listenRelay(t, "tcp", address, func(l *link) tap { return plain{l} })
+}
+
+// listenRelay relays to an address. It ends with the test.
+func listenRelay(t testing.TB, network, address string, tap func(*link) tap) *relay {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &relay{
-		listener: listener, changed: make(chan struct{}), links: map[*link]struct{}{},
+		listener: listener, tap: tap, changed: make(chan struct{}), links: map[*link]struct{}{},
 		dial: func() (net.Conn, error) { return net.DialTimeout(network, address, 5*time.Second) },
 	}
 	r.done.Go(r.accept)
@@ -152,10 +158,7 @@ func (r *relay) serve(client net.Conn) {
 		return
 	}
 	defer r.leave(l)
-	var t tap = plain{l}
-	if r.tap != nil {
-		t = r.tap(l)
-	}
+	t := r.tap(l)
 	var up sync.WaitGroup
 	up.Go(func() {
 		_ = t.upstream(client, server)

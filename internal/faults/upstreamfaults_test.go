@@ -43,9 +43,9 @@ func startUpstreams(t testing.TB) *upstreams {
 	u := &upstreams{finn: fakefinn.New(), broker: natstest.Start(t)}
 	server := httptest.NewServer(u.finn)
 	t.Cleanup(server.Close)
-	u.finnRelay = newPlainRelay(t, "tcp", server.Listener.Addr().String())
+	u.finnRelay = newPlainRelay(t, server.Listener.Addr().String())
 	u.finnURL = "http://" + u.finnRelay.address()
-	u.brokerRelay = newPlainRelay(t, "tcp", strings.TrimPrefix(u.broker.URL(), "nats://"))
+	u.brokerRelay = newPlainRelay(t, strings.TrimPrefix(u.broker.URL(), "nats://"))
 	for i := range chatters {
 		u.finn.Give(wallet(i), fakefinn.NFT{Collection: "chatters", Token: fmt.Sprint(i)})
 		stdout, stderr, err := cliWith([]string{"DIXIE_JWT_PRIVATE_KEY=" + signingSecret}, "token", "--wallet", wallet(i))

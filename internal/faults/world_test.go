@@ -54,26 +54,32 @@ func newWorld(t testing.TB, s setup) *world {
 	if s.upstreams {
 		w.upstreams = startUpstreams(t)
 	}
-	allowlist := writeAllowlist(t)
-	for i := range s.servers {
+	w.serve(s.servers)
+	w.populate()
+	return w
+}
+
+// serve starts servers on the world's database, which end with the test.
+func (w *world) serve(servers int) {
+	w.t.Helper()
+	allowlist := writeAllowlist(w.t)
+	for i := range servers {
 		w.addServer(i, allowlist)
 	}
 	w.eachServer(func(s *server) {
 		if err := s.start(context.Background()); err != nil {
-			t.Error(err)
+			w.t.Error(err)
 		}
 	})
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		w.ended.Store(true)
 		for _, s := range w.servers {
 			s.kill()
 		}
 	})
-	if t.Failed() {
-		t.FailNow()
+	if w.t.Failed() {
+		w.t.FailNow()
 	}
-	w.populate()
-	return w
 }
 
 func (w *world) addServer(i int, allowlist string) {
