@@ -58,9 +58,14 @@ func (c *client) ownWrite() {
 		return
 	}
 	c.note(a, []event{e})
-	read := c.get("both", fmt.Sprintf("/api/reputation/%s?at_least=%d&wait=%s", e.nft, a.position, patient))
-	if read.ok() && read.position < a.position {
-		c.w.errorf("a read at least at %d answered from %d", a.position, read.position)
+	c.readBack(c.any(), e.nft, a.position)
+}
+
+// readBack asks for a position, which an answer must have.
+func (c *client) readBack(s *server, nft string, position int64) {
+	path := fmt.Sprintf("/api/reputation/%s?at_least=%d&wait=%s", nft, position, patient)
+	if a := c.do(context.Background(), s, http.MethodGet, path, "", ""); a.ok() && a.position < position {
+		c.w.errorf("a read at least at %d answered from %d", position, a.position)
 	}
 }
 
