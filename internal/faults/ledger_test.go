@@ -78,10 +78,19 @@ func (l *ledger) fate(e event) (f *fate, isNew bool) {
 }
 
 // expect notes that the service may make an event itself, under an id that is known.
-func (l *ledger) expect(id string) {
+func (l *ledger) expect(id string) *fate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.records[key([]byte(`{"event_id":"`+id+`"}`))] = &record{contents: []*fate{{any: true}}}
+	f := &fate{any: true}
+	l.records[key([]byte(`{"event_id":"`+id+`"}`))] = &record{contents: []*fate{f}}
+	return f
+}
+
+// due notes that the event which the service may make has to be there in the end.
+func (l *ledger) due(f *fate) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.stored = true
 }
 
 // stored notes that an answer said an event is in the log; position is 0 when it did

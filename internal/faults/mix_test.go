@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -11,7 +12,7 @@ import (
 
 const (
 	// lanes are how many faults can be there at once.
-	lanes = 2
+	lanes = 3
 
 	// marginOfRound is what a round takes beyond its faults.
 	marginOfRound = 2 * time.Minute
@@ -60,9 +61,13 @@ func mixRound(t *testing.T, seed uint64, lasts time.Duration) *counts {
 	w := newWorld(t, s)
 	load := w.work(w.everything())
 	var running sync.WaitGroup
+	start := time.Now()
 	for _, steps := range schedule(seed, faults, lasts) {
 		running.Go(func() {
 			for _, s := range steps {
+				if time.Since(start) > lasts {
+					return // lanes wait for each other, which takes more time than was planned
+				}
 				time.Sleep(s.wait)
 				s.kind.happen(w, rand.New(rand.NewPCG(s.seed, 0)), s.lasts)
 			}
@@ -82,7 +87,7 @@ type step struct {
 }
 
 // schedule is what a seed decides: for each lane the faults that follow each other, for
-// as long as a round lasts.
+// as long as a round lasts. Most are short, so that many meet.
 func schedule(seed uint64, faults []kind, lasts time.Duration) [][]step {
 	var all [][]step
 	for lane := range lanes {
@@ -90,8 +95,8 @@ func schedule(seed uint64, faults []kind, lasts time.Duration) [][]step {
 		var steps []step
 		for total := time.Duration(0); total < lasts; {
 			k := faults[random.IntN(len(faults))]
-			s := step{kind: k, seed: random.Uint64(), wait: time.Duration(random.Int64N(int64(2 * time.Second)))}
-			s.lasts = k.lasts/2 + time.Duration(random.Int64N(int64(max(1, k.period()-k.lasts/2))))
+			s := step{kind: k, seed: random.Uint64(), wait: time.Duration(random.Int64N(int64(1500 * time.Millisecond)))}
+			s.lasts = k.lasts/2 + time.Duration(math.Pow(random.Float64(), 4)*float64(k.period()-k.lasts/2))
 			total += s.wait + s.lasts
 			steps = append(steps, s)
 		}

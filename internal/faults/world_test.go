@@ -39,6 +39,7 @@ type world struct {
 	ledger    *ledger
 	counts    *counts
 	authors   atomic.Uint64
+	spared    bool        // no server is killed
 	ended     atomic.Bool // nobody tries any longer
 	problems  atomic.Int64
 	followed  [][sha256.Size]byte // the log as the follower saw it
