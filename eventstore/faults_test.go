@@ -40,18 +40,31 @@ func (c *cut) option(config *pgxpool.Config) {
 
 type cutConn struct {
 	net.Conn
-	cut *cut
+	cut    *cut
+	silent atomic.Bool // nothing comes back any more
+}
+
+// Read delivers nothing that comes after the cut has begun. The driver reads while a
+// write takes long, which ours does when the commit that it waits for is slow.
+func (c *cutConn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.silent.Load() {
+			return n, err
+		}
+	}
 }
 
 func (c *cutConn) Write(p []byte) (int, error) {
 	if !bytes.Contains(p, c.cut.text) || c.cut.made.Swap(true) {
 		return c.Conn.Write(p)
 	}
+	c.silent.Store(true)
 	if _, err := c.Conn.Write(c.cut.sent(p)); err != nil {
 		return 0, err
 	}
 	c.cut.await()
-	// The client hears neither an answer nor, before it reads, that there is none.
+	// Nor does the client hear, before it reads, that there is no answer.
 	return len(p), c.Conn.Close()
 }
 

@@ -17,6 +17,9 @@ const (
 	importBatch = 1000
 	// maxRejected bounds the rejected lines that a report lists.
 	maxRejected = 100
+	// maxRawLine is the longest line of an export that [Importer.KeepInvalid] brings
+	// back: what PostgreSQL takes as one jsonb value is not longer.
+	maxRawLine = 256 << 20
 )
 
 var errLineTooLong = fmt.Errorf("must have at most %d bytes", reputation.MaxLineBytes)
@@ -28,7 +31,8 @@ type Importer struct {
 	Log Store
 	// KeepInvalid stores events that validation refuses, as another program's
 	// INSERT would, so that an export of a log that has such events can be read
-	// back to the same log. Lines that are no JSON are rejected all the same.
+	// back to the same log, whatever was in a row. Lines that are no JSON are rejected
+	// all the same. A line is in memory as a whole: not for callers who are not trusted.
 	KeepInvalid bool
 	// Observe is told what became of the lines of each batch when they are stored. It
 	// may be nil.
@@ -40,7 +44,7 @@ type Importer struct {
 // what was stored until then: importing the same lines again is safe. The error
 // is a [*reputation.ReadError] when in failed.
 func (i Importer) Import(ctx context.Context, in io.Reader, check func(nft string, e *reputation.Event) error, alive func()) (reputation.ImportReport, error) {
-	run := &importRun{Importer: i, lines: newLineReader(in), check: check, alive: alive}
+	run := &importRun{Importer: i, lines: i.lineReader(in), check: check, alive: alive}
 	run.report.RejectedLines = []reputation.RejectedLine{}
 	reading, stop := context.WithCancel(ctx)
 	chunks := make(chan *importChunk)
@@ -62,6 +66,14 @@ func (i Importer) Import(ctx context.Context, in io.Reader, check func(nft strin
 		err = ctx.Err() // the chunks may have ended before the lines
 	}
 	return run.report, err
+}
+
+func (i Importer) lineReader(in io.Reader) *lineReader {
+	lines := newLineReader(in)
+	if i.KeepInvalid {
+		lines.most = maxRawLine
+	}
+	return lines
 }
 
 // importRun is one bulk import.
@@ -104,13 +116,14 @@ func (r *importRun) read(ctx context.Context, chunks chan<- *importChunk) {
 // next is the next chunk. Its error is io.EOF when it is the last.
 func (r *importRun) next() *importChunk {
 	chunk := &importChunk{}
-	for chunk.lines < importBatch {
+	for bytes := 0; chunk.lines < importBatch && bytes < maxBatchBytes; {
 		line, number, err := r.lines.next()
 		if err != nil {
 			chunk.err = err
 			break
 		}
 		chunk.lines++
+		bytes += len(line)
 		entry, err := r.entry(line)
 		if err != nil {
 			chunk.reject(number, err.Error())
@@ -132,20 +145,11 @@ func (r *importRun) entry(line []byte) (Entry, error) {
 		return NewEntry(nft, &event), nil
 	}
 	if r.KeepInvalid && line != nil {
-		if raw, rawErr := rawEntry(line); rawErr == nil {
+		if raw, rawErr := reputation.RawLine(line); rawErr == nil {
 			return raw, nil
 		}
 	}
 	return Entry{}, err
-}
-
-// rawEntry takes a line as it is.
-func rawEntry(text []byte) (Entry, error) {
-	line, err := reputation.ReadLine(text)
-	if err != nil {
-		return Entry{}, err
-	}
-	return RawEntry(line.NFT, line.Type, line.Event)
 }
 
 func (c *importChunk) reject(number int64, reason string) {
@@ -184,11 +188,13 @@ func (r *importRun) store(ctx context.Context, chunk *importChunk) error {
 // lineReader cuts a stream into lines of bounded length.
 type lineReader struct {
 	in     *bufio.Reader
+	most   int    // bytes of a line
+	spare  []byte // for lines that do not fit into in
 	number int64
 }
 
 func newLineReader(in io.Reader) *lineReader {
-	return &lineReader{in: bufio.NewReaderSize(in, reputation.MaxLineBytes+2)}
+	return &lineReader{in: bufio.NewReaderSize(in, reputation.MaxLineBytes+2), most: reputation.MaxLineBytes}
 }
 
 // next returns the next line that is not empty and its number. The line is valid
@@ -201,7 +207,9 @@ func (l *lineReader) next() ([]byte, int64, error) {
 			l.number++
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
-			return nil, l.number, l.skip()
+			if line, err = l.rest(line); line == nil {
+				return nil, l.number, err
+			}
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, l.number, &reputation.ReadError{Line: l.number, Err: err}
@@ -211,6 +219,24 @@ func (l *lineReader) next() ([]byte, int64, error) {
 		}
 		if err != nil {
 			return nil, l.number, io.EOF
+		}
+	}
+}
+
+// rest reads on to the end of a line. It returns nil when the line is longer than it may
+// be, and has skipped it then.
+func (l *lineReader) rest(begun []byte) ([]byte, error) {
+	l.spare = l.spare[:0]
+	for piece, err := begun, bufio.ErrBufferFull; ; piece, err = l.in.ReadSlice('\n') {
+		if len(l.spare)+len(piece) > l.most {
+			if errors.Is(err, bufio.ErrBufferFull) {
+				return nil, l.skip()
+			}
+			return nil, nil
+		}
+		l.spare = append(l.spare, piece...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return l.spare, err
 		}
 	}
 }

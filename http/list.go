@@ -43,6 +43,9 @@ func (s *Server) listReputations(w http.ResponseWriter, r *http.Request) error {
 	}
 	// One more than asked for tells whether there is another page.
 	rows, position, err := s.Reputations.List(r.Context(), state, after, limit+1)
+	if err == nil {
+		err = q.contains(position)
+	}
 	if err != nil {
 		return err
 	}
@@ -88,6 +91,9 @@ func (s *Server) listPopulations(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	rows, position, err := s.Reputations.Populations(r.Context(), after, limit+1)
+	if err == nil {
+		err = q.contains(position)
+	}
 	if err != nil {
 		return err
 	}

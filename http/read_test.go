@@ -1,6 +1,7 @@
 package http_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	nethttp "net/http"
@@ -14,6 +15,7 @@ import (
 
 	"dixie/http"
 	"dixie/internal/pgtest"
+	"dixie/projections"
 	"dixie/reputation"
 )
 
@@ -174,6 +176,30 @@ func TestWaitForProjector(t *testing.T) {
 			for range freshReads {
 				(<-answers).want(t, 200)
 			}
+		})
+	}
+}
+
+// ahead believes that the projections have reached any position, as a process does that
+// has seen them there before the log was restored to an earlier time.
+type ahead struct{ projections.Reader }
+
+func (ahead) WaitFor(context.Context, int64, ...string) error { return nil }
+
+// TestNeverOlder: an answer is never made of less than was asked for, also when the
+// projections have gone back.
+func TestNeverOlder(t *testing.T) {
+	t.Parallel()
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			back := b.open(t)
+			s := serve(t, back, func(c *http.Config) { c.Reputations = ahead{back.rows} }) // nobody projects
+			s.do(t, bulk(history(t))).want(t, 200)
+			for _, path := range freshReads {
+				s.get(t, and(path, "at_least=10")).wantError(t, 503, "projection_behind")
+			}
+			s.get(t, "/api/reputation/bear-1/timeline?at_least=10").wantError(t, 503, "projection_behind")
 		})
 	}
 }

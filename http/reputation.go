@@ -103,13 +103,16 @@ func (s *Server) standing(w http.ResponseWriter, r *http.Request, q *query) (str
 	if err := s.waitFor(r, q, reputation.ProjectionAggregates, reputation.ProjectionCohorts); err != nil {
 		return "", reputation.Standing{}, err
 	}
-	standing, err := s.present(w, r, nft)
+	standing, err := s.present(w, r, q, nft)
 	return nft, standing, err
 }
 
 // present is an NFT's reputation as the projections have it.
-func (s *Server) present(w http.ResponseWriter, r *http.Request, nft string) (reputation.Standing, error) {
+func (s *Server) present(w http.ResponseWriter, r *http.Request, q *query, nft string) (reputation.Standing, error) {
 	standing, err := s.Reputations.Reputation(r.Context(), nft)
+	if err == nil {
+		err = q.contains(standing.Position)
+	}
 	if err != nil {
 		return standing, err
 	}
@@ -238,6 +241,9 @@ func (s *Server) queryScore(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	score, position, err := s.Reputations.Score(r.Context(), nft)
+	if err == nil {
+		err = q.contains(position)
+	}
 	if err != nil {
 		return err
 	}

@@ -171,6 +171,16 @@ func (s *Server) waitUntil(r *http.Request, q *query, position int64, projection
 	return err
 }
 
+// contains fails when an answer is made of less than what at_least asks for. That can
+// be although the projections were there: when the log was restored to an earlier time,
+// and they were rebuilt.
+func (q *query) contains(position int64) error {
+	if least := q.integer("at_least", 0, reputation.MaxInteger, 0); position < least {
+		return fmt.Errorf("at position %d, and not at %d: %w", position, least, reputation.ErrBehind)
+	}
+	return nil
+}
+
 // contentType refuses a body of another media type.
 func contentType(r *http.Request, allowed ...string) error {
 	given := r.Header.Get("Content-Type")

@@ -101,7 +101,7 @@ func (s *Server) timelineRange(w http.ResponseWriter, r *http.Request) (asked ti
 	if err := s.waitUntil(r, q, least, reputation.ProjectionAggregates, reputation.ProjectionCohorts); err != nil {
 		return asked, err
 	}
-	standing, err := s.present(w, r, asked.nft)
+	standing, err := s.present(w, r, q, asked.nft)
 	asked.until = standing.Position
 	if q.has("to") {
 		asked.until = to

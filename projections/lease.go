@@ -120,16 +120,22 @@ func (l *postgresLease) tell(ctx context.Context) error {
 
 // check refuses a checkpoint of another version, or of another log.
 func (l *postgresLease) check(ctx context.Context) error {
-	rows, err := l.conn.Query(ctx, checkpointsInLog, []string{l.projection})
+	c, err := l.checkpoint(ctx)
 	if err != nil {
-		return unavailable("read the checkpoint", err)
-	}
-	c, err := pgx.CollectExactlyOneRow(rows, scanCheckpoint)
-	if err != nil {
-		return unavailable("read the checkpoint", err)
+		return err
 	}
 	l.at, l.generation = c.position, c.generation
 	return errors.Join(c.inLog(), c.ofVersion(l.version))
+}
+
+// checkpoint reads the checkpoint as it is stored.
+func (l *postgresLease) checkpoint(ctx context.Context) (checkpoint, error) {
+	rows, err := l.conn.Query(ctx, checkpointsInLog, []string{l.projection})
+	if err != nil {
+		return checkpoint{}, unavailable("read the checkpoint", err)
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, scanCheckpoint)
+	return c, unavailable("read the checkpoint", err)
 }
 
 // Check compares the checkpoints with the log and the running version, without
@@ -188,11 +194,14 @@ func (c checkpoint) ofVersion(version string) error {
 
 func (l *postgresLease) position() int64 { return l.at }
 
+// keep also looks whether the log is still the one that was folded: one that was
+// restored from an older backup has nothing new that would show it.
 func (l *postgresLease) keep(ctx context.Context) error {
-	if err := l.conn.Ping(ctx); err != nil {
+	c, err := l.checkpoint(ctx)
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
-	return nil
+	return c.inLog()
 }
 
 // release closes the connection, which frees the lock.
@@ -224,9 +233,12 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 	}
 	defer rollback()
 	// The guard comes first: a rival waits here, and then finds the checkpoint moved.
+	// What was folded last has to be in the log, or the page is of another one.
 	tag, err := transaction.Exec(ctx, `
-		UPDATE projection_checkpoints SET position = $3, event_created_at = $4, updated_at = now()
-		 WHERE projection = $1 AND position = $2 AND version = $5 AND generation = $6`,
+		UPDATE projection_checkpoints AS c SET position = $3, event_created_at = $4, updated_at = now()
+		 WHERE projection = $1 AND position = $2 AND version = $5 AND generation = $6
+		   AND (position = 0 OR EXISTS (
+		       SELECT FROM reputation_events AS e WHERE e.position = c.position AND e.created_at = c.event_created_at))`,
 		l.projection, step.from, step.to, step.at, l.version, l.generation)
 	if err != nil {
 		return unavailable("move the checkpoint", err)
@@ -242,11 +254,16 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 
 // lost says why the checkpoint could not be moved.
 func (l *postgresLease) lost(ctx context.Context, transaction pgx.Tx, from int64) error {
-	var rebuilt bool
-	err := transaction.QueryRow(ctx, `SELECT generation <> $2 FROM projection_checkpoints WHERE projection = $1`,
-		l.projection, l.generation).Scan(&rebuilt)
-	if err == nil && rebuilt {
+	rows, err := transaction.Query(ctx, checkpointsInLog, []string{l.projection})
+	if err != nil {
+		return unavailable("read the checkpoint", err)
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, scanCheckpoint)
+	switch {
+	case err == nil && c.generation != l.generation:
 		return fmt.Errorf("%w: %w", ErrLost, errRebuilt)
+	case err == nil && c.inLog() != nil:
+		return fmt.Errorf("%w: %w", ErrLost, c.inLog())
 	}
 	return fmt.Errorf("%w: the checkpoint of %s is no longer at %d", ErrLost, l.projection, from)
 }

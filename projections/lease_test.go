@@ -230,3 +230,61 @@ func TestVersions(t *testing.T) {
 	p.checkTables(t)
 	stopNewer()
 }
+
+// takeBack takes the log back to a position, as restoring an older backup of it does.
+func (p process) takeBack(t testing.TB, position int) {
+	t.Helper()
+	exec(t, p.pool, fmt.Sprintf(`
+		ALTER TABLE reputation_events DISABLE TRIGGER reputation_events_append_only;
+		DELETE FROM reputation_events WHERE position > %d;
+		ALTER TABLE reputation_events ENABLE TRIGGER reputation_events_append_only`, position))
+}
+
+// TestLogTakenBack: an older log that is restored under a projector that is at work is
+// noticed, also when nothing is appended to it.
+func TestLogTakenBack(t *testing.T) {
+	t.Parallel()
+	for name, grows := range map[string]int{"shorter": 0, "grown again": 20} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := open(t)
+			both := p.Projectors(reputation.DefaultParams(), 0)
+			projectionstest.Run(t, both...)
+			for range 10 {
+				p.Append(t, projectionstest.Task("bear-1", "native", "analysis", 0.5))
+			}
+			p.Settle(t)
+			want := readTables(t, p.pool)
+			p.takeBack(t, 4)
+			for range grows {
+				p.Append(t, projectionstest.Task("bear-1", "native", "analysis", 1))
+			}
+			projectionstest.AwaitState(t, projections.NeedsRebuild, both...)
+			for _, projector := range both {
+				var ahead *projections.AheadError
+				if _, err := projector.State(); !errors.As(err, &ahead) {
+					t.Errorf("error %v, want an AheadError", err)
+				}
+			}
+			projectionstest.Same(t, want, readTables(t, p.pool))
+		})
+	}
+}
+
+// TestPageOfAnotherLog: a page is not folded onto a history that it does not continue.
+func TestPageOfAnotherLog(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	lease := stale(t, p)
+	want := readTables(t, p.pool)
+	p.takeBack(t, 3)
+	for range 7 {
+		p.Append(t, projectionstest.Signal("bear-1", 1))
+	}
+	err := lease.Fold(t.Context(), p.page(t, 5, 10))
+	var ahead *projections.AheadError
+	if !errors.Is(err, projections.ErrLost) || !errors.As(err, &ahead) {
+		t.Errorf("error %v, want an AheadError that ends the lease", err)
+	}
+	projectionstest.Same(t, want, readTables(t, p.pool))
+}

@@ -3,9 +3,12 @@ package reputation
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -107,6 +110,28 @@ func (line *Line) Decode() (nft string, event Event, err error) {
 		}}}
 	}
 	return event.AgentID, event, nil
+}
+
+// RawLine makes an entry of a line of an export whatever it holds, so that rows which
+// only SQL can have written come back as they were: of any length, for an NFT that can
+// be none, with a type that is none. The error says why it is no line at all.
+func RawLine(data []byte) (Entry, error) {
+	var line struct {
+		NFT   string         `json:"nft_id"`
+		Type  *string        `json:"event_type"`
+		Event jsontext.Value `json:"event"`
+	}
+	if err := jsonv2.Unmarshal(data, &line); err != nil {
+		return Entry{}, fmt.Errorf("read a line of an export: %w", err)
+	}
+	if line.Event == nil {
+		return Entry{}, errors.New("read a line of an export: it has no event")
+	}
+	entry, err := RawEntry(line.NFT, "", line.Event)
+	if line.Type != nil {
+		entry.Type = *line.Type
+	}
+	return entry, err
 }
 
 // AppendLine appends a recorded event as a line of an export, with the newline.

@@ -27,9 +27,16 @@ func TestExportImport(t *testing.T) {
 	url := pgtest.URL(t)
 	from := []string{"DATABASE_URL=" + url}
 	mustCLI(t, from, "import", file(t, "history.ndjson", history(10, 1500, 30)))
-	for _, garbage := range []string{`{"type":"unknown"}`, `[1,2]`, `{"event_id":"99999999-9999-4999-8999-999999999999","type":"quality_signal","score":"high"}`} {
+	for _, row := range [][3]string{
+		{"agent:1", "quality_signal", `{"type":"unknown"}`},
+		{"agent:1", "quality_signal", `[1,2]`},
+		{"agent:1", "quality_signal", `{"event_id":"99999999-9999-4999-8999-999999999999","type":"quality_signal","score":"high"}`},
+		{"agent:1", "quality_signal", `{"note":"` + strings.Repeat("x", 200_000) + `"}`},
+		{"not an NFT", "", `{"type":"unknown","n":1}`},
+		{"", "", `null`},
+	} {
 		if _, err := connect(t, url).Exec(t.Context(),
-			`INSERT INTO reputation_events (nft_id, event_type, event) VALUES ('agent:1', 'quality_signal', $1)`, garbage); err != nil {
+			`INSERT INTO reputation_events (nft_id, event_type, event) VALUES ($1, $2, $3)`, row[0], row[1], row[2]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,7 +50,7 @@ func TestExportImport(t *testing.T) {
 	}
 
 	_, stderr, err := cli(t, migrated(t), "import", first)
-	if err == nil || !strings.Contains(stderr, "3 of 1503 lines were rejected") {
+	if err == nil || !strings.Contains(stderr, "6 of 1506 lines were rejected") {
 		t.Errorf("error %v, output %s", err, stderr)
 	}
 }

@@ -42,7 +42,7 @@ func newCluster(ctx context.Context, bin string, o Options) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeDir(owner, o.Durable)
+	dir, err := makeDir(owner, o)
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +82,8 @@ func clusterOwner() (*syscall.Credential, error) {
 }
 
 // makeDir makes the cluster's directory.
-func makeDir(owner *syscall.Credential, durable bool) (string, error) {
-	dir, err := os.MkdirTemp(parentDir(durable), "dixie-pg-")
+func makeDir(owner *syscall.Credential, o Options) (string, error) {
+	dir, err := os.MkdirTemp(parentDir(o), "dixie-pg-")
 	if err != nil {
 		return "", fmt.Errorf("make the cluster's directory: %w", err)
 	}
@@ -96,11 +96,14 @@ func makeDir(owner *syscall.Credential, durable bool) (string, error) {
 	return dir, nil
 }
 
-// parentDir is TMPDIR if that is set and a socket's name in it is not too long.
+// parentDir is the one that was asked for, or TMPDIR if that is set and a socket's name in it is not too long.
 // Otherwise a server that need not be durable gets a directory in memory if
 // there is one: it makes a database many times as fast as a disk.
-func parentDir(durable bool) string {
-	if os.Getenv("TMPDIR") == "" && !durable && freeBytes(memoryDir) >= memoryNeeded {
+func parentDir(o Options) string {
+	if o.Dir != "" {
+		return o.Dir
+	}
+	if os.Getenv("TMPDIR") == "" && !o.Durable && freeBytes(memoryDir) >= memoryNeeded {
 		return memoryDir
 	}
 	if len(os.TempDir())+len("/dixie-pg-4294967295/.s.PGSQL.5432") > maxSocket {
@@ -225,4 +228,19 @@ func (c *cluster) log() string {
 		return err.Error()
 	}
 	return strings.TrimSpace(string(b[max(0, len(b)-logTail):]))
+}
+
+// program follows links, as a directory of links need not have all programs.
+func (c *cluster) program(name string) (string, error) {
+	dirs := []string{c.bin}
+	if real, err := filepath.EvalSymlinks(filepath.Join(c.bin, "initdb")); err == nil {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("PostgreSQL in %s has no %s", strings.Join(dirs, ", "), name)
 }

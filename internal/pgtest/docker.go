@@ -124,6 +124,9 @@ type container struct {
 
 // newContainer makes a container in which no server runs yet.
 func newContainer(ctx context.Context, docker *dockerEngine, o Options) (*container, error) {
+	if o.Dir != "" {
+		return nil, fmt.Errorf("a server in Docker cannot keep its files in %s", o.Dir)
+	}
 	if err := docker.pull(ctx); err != nil {
 		return nil, err
 	}
@@ -355,6 +358,10 @@ func (c *container) remove() error {
 		case <-time.After(pollInterval * 10):
 		}
 	}
+}
+
+func (c *container) program(name string) (string, error) {
+	return "", fmt.Errorf("%s is in the container of the server, and not on this machine", name)
 }
 
 func (c *container) exited() <-chan struct{} { return c.done }

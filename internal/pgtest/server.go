@@ -21,6 +21,12 @@ type Options struct {
 	// benchmarks.
 	Durable bool
 
+	// Dir is a directory for the server's files, such as a file system that is to be
+	// filled up. This package chooses one when it is empty. It needs PostgreSQL of this
+	// machine: a server in Docker keeps its files in the container, and cannot be
+	// started with it.
+	Dir string
+
 	// Settings are server parameters, by name, as in postgresql.conf. They
 	// override those of this package. Nil sets none.
 	Settings map[string]string
@@ -52,6 +58,8 @@ type engine interface {
 	exited() <-chan struct{}
 	// log is the end of the server's log, for error messages.
 	log() string
+	// program is the path of a program of the server's version.
+	program(name string) (string, error)
 }
 
 const (
@@ -104,6 +112,10 @@ func run(ctx context.Context, create func() (engine, error)) (*Server, error) {
 // processes. It stays the same when the server is started again. The database
 // "postgres" always exists.
 func (s *Server) URL(dbname string) string { return s.eng.url(dbname) }
+
+// Program is the path of a program that comes with the server, such as pg_dump. The
+// error says that there is none on this machine: the server runs in Docker.
+func (s *Server) Program(name string) (string, error) { return s.eng.program(name) }
 
 // Stop ends the server in an orderly way and deletes it. When ctx ends first,
 // or it takes too long, the server is killed; it is gone in any case unless

@@ -2,6 +2,8 @@ package pgtest
 
 import (
 	"context"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -171,5 +173,36 @@ func TestBadSettingIsExplained(t *testing.T) {
 	_, err := Start(t.Context(), Options{Settings: map[string]string{"no_such_setting": "1"}})
 	if err == nil || !strings.Contains(err.Error(), `unrecognized configuration parameter "no_such_setting"`) {
 		t.Errorf("error = %v, want what the server logged", err)
+	}
+}
+
+// TestOwnDirectory: a server keeps its files where it is told to, and says where the
+// programs of its version are.
+func TestOwnDirectory(t *testing.T) {
+	t.Parallel()
+	if !needBinaries(t) {
+		return
+	}
+	dir, err := os.MkdirTemp("", "dixie-own-") // a short path, for the socket in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, Options{Dir: dir})
+	if data := query[string](t, connectTo(t, s), `SHOW data_directory`); !strings.HasPrefix(data, dir) {
+		t.Errorf("the data is in %s, not in %s", data, dir)
+	}
+	program, err := s.Program("psql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(program, "-Atc", "SELECT 42", s.URL("postgres")).CombinedOutput(); err != nil || string(out) != "42\n" {
+		t.Errorf("psql: %v: %s", err, out)
+	}
+	if path, err := s.Program("no_such_program"); err == nil {
+		t.Errorf("a program that does not exist is at %s", path)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
+	"dixie/eventstore"
 	"dixie/projections"
 	"dixie/reputation"
 )
@@ -107,32 +108,35 @@ func (b *Broker) Again() int {
 // changes of state in the histories that one pass over it gives.
 func Published(t TB, log reputation.Log, params reputation.Params) []Sent {
 	t.Helper()
-	events, err := log.Read(t.Context(), 0, 1<<20)
+	head, err := log.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	agents, collections := map[string]*reputation.Agent{}, map[string]*reputation.Collection{}
 	var sent []Sent
-	for i := range events {
-		e, err := events[i].Event()
+	for r, err := range eventstore.All(t.Context(), log, 0, head) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := r.Event()
 		if err != nil {
 			continue
 		}
-		nft := events[i].NFT
+		nft := r.NFT
 		agent, collection := value(agents, nft), value(collections, e.CollectionID)
 		before := len(agent.Aggregate.Transitions)
 		err = params.FoldAggregate(agent, collection, nft, &e)
 		if aside := (*reputation.SetAsideError)(nil); errors.As(err, &aside) && aside.Reason == reputation.ReasonInvalidNFT {
 			continue
 		}
-		sent = append(sent, Sent{"reputation.events." + string(e.Type()), e.ID, nft, events[i].Position, canonical(t, events[i].JSON)})
+		sent = append(sent, Sent{"reputation.events." + string(e.Type()), e.ID, nft, r.Position, canonical(t, r.JSON)})
 		if err != nil {
 			continue
 		}
 		agents[nft], collections[e.CollectionID] = agent, collection
 		for _, change := range agent.Aggregate.Transitions[before:] {
-			text := stateChanged(t, nft, &events[i], &e, change)
-			sent = append(sent, Sent{"reputation.state_changed", e.ID + ":state", nft, events[i].Position, text})
+			text := stateChanged(t, nft, &r, &e, change)
+			sent = append(sent, Sent{"reputation.state_changed", e.ID + ":state", nft, r.Position, text})
 		}
 	}
 	return sent
