@@ -199,6 +199,9 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 	if status == http.StatusServiceUnavailable && body.RetryAfter == 0 {
 		body.RetryAfter = seconds(retryAfter)
 	}
+	if status == http.StatusUnprocessableEntity || status >= http.StatusInternalServerError {
+		w.Header().Del(positionHeader) // nothing was answered that it could be the position of
+	}
 	setErrorHeaders(w.Header(), status, err, body)
 	if status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests {
 		deny(r, err, body.Error)

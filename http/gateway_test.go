@@ -191,6 +191,7 @@ func TestGatewayAnswers(t *testing.T) {
 			postJSON("/api/auth/siwe", `{}`).with("Content-Type", "text/plain"),
 			{path: "/api/auth/siwe", key: anyone},
 			{path: "/api/auth/nonce?size=9", key: anyone},
+			postJSON("/api/auth/siwe?chain=1", `{"message":"x","signature":"right"}`),
 		},
 		"verify-refused": {
 			verify,

@@ -97,6 +97,7 @@ var resetExchanges = []exchange{
 		resetOf("bear-3", `{"reason":7}`),
 		resetOf("bear-3", `{"reason":"stolen","mood":"bad"}`),
 		resetOf("bear-3", `{"reason":"stolen","event_id":"seven"}`),
+		resetOf("bear-3", `{"reason":"stolen","event_id":""}`),
 		resetOf("bear-3", `{"reason":"stolen","event_id":"`+eventID(100)+`"}`).with("Idempotency-Key", "once"),
 		resetOf("bear-3", `{"reason":"stolen"`),
 		resetOf("bear-3", `[]`),

@@ -139,7 +139,7 @@ func TestFreshness(t *testing.T) {
 			if f.RetryAfter != 1 {
 				t.Errorf("%s: retry after %d", path, f.RetryAfter)
 			}
-			for _, bad := range []string{"", "x", "1.0", "-1", "+-1", "99999999999999999999"} {
+			for _, bad := range []string{"", "x", "1.0", "-1", "+-1", "+1", "01", "-0", "99999999999999999999"} {
 				s.get(t, and(path, "at_least="+url.QueryEscape(bad))).wantProblem(t, "at_least")
 			}
 			for _, bad := range []string{"", "5", "-1s", "30.001s", "forever", "1s 2s"} {
