@@ -196,7 +196,7 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 	if status >= 500 {
 		s.Logger.WarnContext(r.Context(), "request failed", "status", status, "error", err)
 	}
-	if status == http.StatusServiceUnavailable && body.RetryAfter == 0 {
+	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && body.RetryAfter == 0 {
 		body.RetryAfter = seconds(retryAfter)
 	}
 	if status == http.StatusUnprocessableEntity || status >= http.StatusInternalServerError {
