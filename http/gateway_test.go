@@ -278,7 +278,10 @@ func TestNoSignIn(t *testing.T) {
 		signInWith("right"),
 		call{path: "/api/auth/verify"}.by(member),
 	} {
-		s.do(t, c).wantError(t, 503, "signin_unconfigured")
+		a := s.do(t, c)
+		if f := a.wantError(t, 503, "signin_unconfigured"); f.RetryAfter != 0 || a.header.Get("Retry-After") != "" {
+			t.Errorf("trying again does not help: %s", a.body)
+		}
 	}
 	got := s.do(t, call{path: "/api/auth/.well-known/jwks.json", key: anyone}).want(t, 200)
 	if got.body != `{"keys":[]}` {

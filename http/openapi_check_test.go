@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"maps"
 	"mime"
 	nethttp "net/http"
@@ -13,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"dixie/http"
 )
@@ -170,7 +171,7 @@ func (d *description) check(path string, c call, a answer) error {
 			return err
 		}
 	case a.status == nethttp.StatusBadRequest:
-		if err := operation.checkRefused(path, c, a); err != nil {
+		if err := operation.checkRefused(c, a); err != nil {
 			return err
 		}
 	}

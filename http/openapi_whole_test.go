@@ -101,7 +101,7 @@ func whole() bool {
 
 // checkRefused reports a call that was refused for a field of it although all of it
 // is as described.
-func (n node) checkRefused(path string, c call, a answer) error {
+func (n node) checkRefused(c call, a answer) error {
 	var failed struct {
 		Error  string                   `json:"error"`
 		Errors []struct{ Field string } `json:"errors"`
@@ -114,7 +114,7 @@ func (n node) checkRefused(path string, c call, a answer) error {
 			return nil
 		}
 	}
-	if n.fits(path, c) {
+	if n.fits(c) {
 		return fmt.Errorf("%s: the call is as described, and was refused", n.at)
 	}
 	return nil
@@ -125,8 +125,8 @@ func (n node) beyond(field string) bool {
 	operation := n.value["operationId"]
 	switch field {
 	case "wait", // has a limit, and goes with a position only
-		"at_least",    // does not go with as_of
-		"as_of", "to", // not beyond the end of the log
+		"at_least",            // does not go with as_of
+		"as_of", "from", "to", // not beyond the end of the log, and in order
 		"cursor",          // encodes an id
 		"Last-Event-ID",   // counts for event streams alone
 		"Idempotency-Key": // does not go with event_id
@@ -142,7 +142,7 @@ func (n node) beyond(field string) bool {
 }
 
 // fits reports whether a call is as described.
-func (n node) fits(path string, c call) bool {
+func (n node) fits(c call) bool {
 	_, query, _ := strings.Cut(c.path, "?")
 	values, err := url.ParseQuery(query)
 	if err != nil || n.checkQuery(c.path) != nil {
@@ -154,7 +154,7 @@ func (n node) fits(path string, c call) bool {
 			return false
 		}
 	}
-	given := variables(path, c.path)
+	given := variables(n.path(), c.path)
 	for name, parameter := range n.parameters("path") {
 		schema, _ := parameter.down("schema")
 		if value, err := url.PathUnescape(given[name]); err != nil || schema.validate(value) != nil {
@@ -168,6 +168,12 @@ func (n node) fits(path string, c call) bool {
 	// Members that are there twice and texts that are not UTF-8 make no valid JSON
 	// (RFC 7493), however the rest of it looks.
 	return c.reader == nil && c.header["Content-Encoding"] == "" && jsontext.Value(c.body).IsValid() && schema.validateText(c.body) == nil
+}
+
+// path is the path of an operation, with its variables.
+func (n node) path() string {
+	at := strings.Split(n.at, "/")
+	return strings.NewReplacer("~1", "/", "~0", "~").Replace(at[len(at)-2])
 }
 
 // variables are those of a path, as they are written in it.
