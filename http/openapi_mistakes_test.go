@@ -54,14 +54,15 @@ func chatty() (*http.UpstreamResponse, error) {
 // newWhole starts a server that has all routes, on the history.
 func newWhole(t testing.TB, change ...func(*http.Config)) *service {
 	t.Helper()
-	b := openMemory(t)
+	return newWholeOn(t, openMemory(t), change...)
+}
+
+func newWholeOn(t testing.TB, b *backend, change ...func(*http.Config)) *service {
+	t.Helper()
 	b.project(t)
 	whole := func(c *http.Config) {
 		c.Upstream, c.Ownership = obliging{chatty, true}, obliging{}
-		c.MetricsHandler = nethttp.HandlerFunc(func(w nethttp.ResponseWriter, _ *nethttp.Request) {
-			w.Header().Set("Content-Type", "text/plain")
-			_, _ = io.WriteString(w, "some 1\n")
-		})
+		c.MetricsHandler = nethttp.HandlerFunc(metricsPage)
 	}
 	s := serve(t, b, append([]func(*http.Config){withGateway(t), whole}, change...)...)
 	s.tell(t)

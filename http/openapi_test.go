@@ -104,7 +104,8 @@ func (n node) schemasIn(name string, value any) (found []node) {
 			add(property)
 		}
 	case "oneOf", "anyOf", "allOf":
-		for _, variant := range value.([]any) {
+		variants, _ := value.([]any)
+		for _, variant := range variants {
 			add(variant)
 		}
 	}

@@ -123,6 +123,9 @@ func (n node) checkRefused(c call, a answer) error {
 // beyond reports whether there are rules for a field that a schema cannot say.
 func (n node) beyond(field string) bool {
 	operation := n.value["operationId"]
+	if strings.HasSuffix(field, "timestamp") {
+		return true // is on a calendar
+	}
 	switch field {
 	case "wait", // has a limit, and goes with a position only
 		"at_least",            // does not go with as_of
@@ -175,6 +178,9 @@ func (n node) path() string {
 	at := strings.Split(n.at, "/")
 	return strings.NewReplacer("~1", "/", "~0", "~").Replace(at[len(at)-2])
 }
+
+// method is the method of an operation.
+func (n node) method() string { return strings.ToUpper(n.at[strings.LastIndexByte(n.at, '/')+1:]) }
 
 // variables are those of a path, as they are written in it.
 func variables(template, path string) map[string]string {

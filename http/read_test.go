@@ -256,6 +256,7 @@ func TestHostileParameters(t *testing.T) {
 			"/api/reputation/population?cursor=" + http.NewCursor("a\x00"),
 			"/api/reputation/bear-1/score?model=%FF",
 			"/api/reputation/bear-1/score?model=a%C3",
+			"/api/reputation/bear-1/score?model=%00",
 			"/api/reputation/bear-1/score?task=%FF:%FF",
 			"/api/reputation/bear-1?wait=%FF&at_least=1",
 			"/api/reputation/query?routingKey=nft:%FF",
@@ -264,7 +265,6 @@ func TestHostileParameters(t *testing.T) {
 		}
 		for _, path := range []string{
 			"/api/reputation/bear-1/score?model=" + url.QueryEscape(long),
-			"/api/reputation/bear-1/score?model=%00",
 			"/api/reputation/population?cursor=" + http.NewCursor(strings.Repeat("𝄞", 255)),
 			"/api/reputation?cursor=",
 		} {
@@ -551,8 +551,7 @@ func FuzzCursor(f *testing.F) {
 		if !utf8.ValidString(id) || strings.Contains(id, "\x00") {
 			t.Errorf("%q is the id %q, which PostgreSQL cannot compare with", text, id)
 		}
-		// There is one cursor for each id, but for line breaks, which base64 ignores.
-		if want := strings.NewReplacer("\r", "", "\n", "").Replace(text); http.NewCursor(id) != want {
+		if http.NewCursor(id) != text {
 			t.Errorf("%q is taken for %q", text, http.NewCursor(id))
 		}
 	})
