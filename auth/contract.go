@@ -127,8 +127,13 @@ func (n *ContractNodes) call(ctx context.Context, node string, wallet Address, d
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("answers with status %d", response.StatusCode)
 	}
+	return readAnswer(response.Body)
+}
+
+// readAnswer is what a contract returned, by the answer of a node.
+func readAnswer(body io.Reader) ([]byte, error) {
 	var answer rpcAnswer
-	if err := json.UnmarshalRead(io.LimitReader(response.Body, maxContractAnswer), &answer); err != nil {
+	if err := json.UnmarshalRead(io.LimitReader(body, maxContractAnswer), &answer); err != nil {
 		return nil, errors.New("does not answer in JSON-RPC")
 	}
 	return answer.data()

@@ -198,3 +198,22 @@ func TestSignInOfContract(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// FuzzContractAnswer: a node cannot make a service fail, and its text is in no error.
+func FuzzContractAnswer(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", `{"result":"0x"}`, `{"result":"0x1626ba7e"}`, `{"result":"0x1"}`, `{"error":{"code":3}}`, `{"error":{"code":-32000,"message":"x"}}`,
+		`{"error":{"code":1.5}}`, `{"result":7}`, `{"result":"0x","result":"0x"}`, `[]`, "\xff",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		data, err := auth.ContractAnswer(strings.NewReader(body))
+		if err != nil && (data != nil || len(body) > 40 && strings.Contains(err.Error(), body)) {
+			t.Errorf("%x, %v", data, err)
+		}
+		if err == nil && len(data) > 0 && !strings.Contains(body, "0x") {
+			t.Errorf("%q gives %x", body, data)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,6 +156,14 @@ func (s *Server) addWallet(w http.ResponseWriter, r *http.Request, request entry
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request, request entryRequest) error {
 	if request.Scopes == nil {
 		request.Scopes = []string{scopeRead}
+	}
+	if len(request.Scopes) == 0 {
+		return badRequest("scopes", "must not be empty; leave it out for read")
+	}
+	for _, scope := range request.Scopes {
+		if !slices.Contains([]string{scopeRead, scopeAppend, scopeAdmin}, scope) {
+			return badRequest("scopes", fmt.Sprintf("must be read, append or admin, found %q", clip(scope)))
+		}
 	}
 	key, secret, err := s.Allowlist.AddKey(r.Context(), APIKey{Name: request.Name, Scopes: request.Scopes}, request.Value)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	nethttp "net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -147,4 +148,42 @@ func TestGoldenDocs(t *testing.T) {
 		t.Fatal("the page has no such section")
 	}
 	golden(t, "docs-operation", section)
+}
+
+// curlLine is a command line of the page: its method and what it asks for.
+var curlLine = regexp.MustCompile(`^curl -s (?:-X (\w+) )?'localhost:3001([^']*)'`)
+
+// TestDocsCurl: each command line asks for an operation with all that it requires.
+func TestDocsCurl(t *testing.T) {
+	t.Parallel()
+	s, told := newService(t, openMemory), 0
+	for _, line := range strings.Split(page(t).body, `<pre class="curl"><code>`)[1:] {
+		line, _, _ = strings.Cut(html.UnescapeString(line), "</code>")
+		parts := curlLine.FindStringSubmatch(line)
+		if parts == nil {
+			t.Errorf("no command: %s", line)
+			continue
+		}
+		c := call{method: parts[1], path: parts[2]}
+		if strings.Contains(line, "--data-binary") || strings.HasSuffix(line, "-X POST") {
+			c.method = nethttp.MethodPost
+		}
+		path, _, _ := strings.Cut(c.path, "?")
+		operation, found := described().operation(c.verb(), s.server.RouteOf(c.verb(), path))
+		if !found && path != "/metrics" {
+			t.Errorf("no route: %s", line)
+			continue
+		}
+		if found && operation.value["requestBody"] == nil && !operation.fits(c) {
+			t.Errorf("not as described: %s", line)
+		}
+		told++
+	}
+	operations := 0
+	for range described().operations() {
+		operations++
+	}
+	if told != operations {
+		t.Errorf("%d command lines for %d operations", told, operations)
+	}
 }

@@ -61,6 +61,9 @@ const replayInstead = "take the log home with `dixie export` and use `dixie repl
 // retryAfter is how long callers are asked to wait before they try again.
 const retryAfter = time.Second
 
+// never is the RetryAfter of what only another configuration of the service changes.
+const never = -1
+
 // refusals are the ways in which callers are not let in, or may not change who is.
 var refusals = []struct {
 	err    error
@@ -76,7 +79,7 @@ var refusals = []struct {
 	{errAdminKey, http.StatusForbidden, errorBody{Error: "forbidden", Message: adminKeyHeader + " is not the administrators' key"}},
 	{ErrListed, http.StatusConflict, errorBody{Error: "conflict", Message: "the entry is on the allowlist already"}},
 	{ErrNotListed, http.StatusNotFound, errorBody{Error: "not_found", Message: "the entry is not on the allowlist"}},
-	{errNoSignIn, http.StatusServiceUnavailable, errorBody{Error: "signin_unconfigured", Message: "this service has no key to sign tokens with; API keys work", RetryAfter: 60}},
+	{errNoSignIn, http.StatusServiceUnavailable, errorBody{Error: "signin_unconfigured", Message: "this service has no key to sign tokens with; API keys work", RetryAfter: never}},
 	{ErrUnauthenticated, http.StatusUnauthorized, errorBody{Error: "invalid_token", Message: "the bearer token is not known, or no longer valid"}},
 }
 
@@ -126,7 +129,7 @@ func describe(err error) (status int, body errorBody) {
 	case errors.Is(err, errStreams):
 		return http.StatusServiceUnavailable, errorBody{Error: "too_many_streams", Message: "too many streams are open, try again later"}
 	case errors.Is(err, errNoUpstream):
-		return http.StatusServiceUnavailable, errorBody{Error: "identity_unconfigured", Message: "this service runs without finn, which this request needs"}
+		return http.StatusServiceUnavailable, errorBody{Error: "identity_unconfigured", Message: "this service runs without finn, which this request needs: FINN_URL is not set", RetryAfter: never}
 	case errors.Is(err, ErrOwnershipUnknown):
 		return http.StatusServiceUnavailable, errorBody{Error: "identity_unavailable", Message: "it cannot be found out at the moment what the wallet owns, try again"}
 	case errors.As(err, &upstream):
@@ -196,8 +199,14 @@ func (s *Server) writeErrorWith(w http.ResponseWriter, r *http.Request, err erro
 	if status >= 500 {
 		s.Logger.WarnContext(r.Context(), "request failed", "status", status, "error", err)
 	}
-	if status == http.StatusServiceUnavailable && body.RetryAfter == 0 {
+	switch {
+	case body.RetryAfter == never:
+		body.RetryAfter = 0
+	case (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && body.RetryAfter == 0:
 		body.RetryAfter = seconds(retryAfter)
+	}
+	if status == http.StatusUnprocessableEntity || status >= http.StatusInternalServerError {
+		w.Header().Del(positionHeader) // nothing was answered that it could be the position of
 	}
 	setErrorHeaders(w.Header(), status, err, body)
 	if status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests {

@@ -2,6 +2,7 @@ package http
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 
 	"github.com/gorilla/mux"
@@ -29,6 +30,9 @@ func ParseCursor(text string) (string, error) {
 	id := q.cursor("cursor")
 	return id, q.err
 }
+
+// ClientAddress is where a request comes from.
+func (s *Server) ClientAddress(r *http.Request) netip.Addr { return s.clientAddress(r) }
 
 // Probe adds a route that anyone may use, behind all that a request passes
 // through before it reaches a handler.

@@ -150,6 +150,10 @@ func TestErrors(t *testing.T) {
 					t.Errorf("%s: Retry-After %q, %s", c.path, retry, got.body)
 				}
 				wantNoInternals(t, got)
+				// An import that fails tells where the log ends.
+				if position := got.header.Get("X-Reputation-Position"); position != "" && c.verb()+" "+c.path != "POST /api/reputation/events" {
+					t.Errorf("%s: a failure with the position %s", c.path, position)
+				}
 			}
 			if n := strings.Count(log.String(), "hunter2"); n < len(storeCalls) {
 				t.Errorf("the log tells of %d failures, want %d", n, len(storeCalls))

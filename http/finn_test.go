@@ -291,7 +291,10 @@ func TestWithoutFinn(t *testing.T) {
 	t.Parallel()
 	s := newService(t, openMemory, func(c *http.Config) { c.Authenticator = walletRing{c.Authenticator} })
 	for _, c := range append(routesOfFinn, appendTo("mibera:42", signal(1, 0.5))) {
-		s.do(t, c.as("alice")).wantError(t, 503, "identity_unconfigured")
+		a := s.do(t, c.as("alice"))
+		if f := a.wantError(t, 503, "identity_unconfigured"); f.RetryAfter != 0 || a.header.Get("Retry-After") != "" {
+			t.Errorf("trying again does not help: %s", a.body)
+		}
 	}
 	s.do(t, appendTo("mibera:42", signal(1, 0.5))).want(t, 201)
 	s.settle(t)

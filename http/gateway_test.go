@@ -45,6 +45,9 @@ func (door) SignIn(_ context.Context, message, signature string) (http.Session, 
 	if err := signInFailures[signature]; err != nil {
 		return http.Session{}, err
 	}
+	if !reputation.ValidNFT(message) || len(message) != len(member) {
+		return http.Session{}, signInFailures["unreadable"]
+	}
 	return session(message), nil
 }
 
@@ -104,6 +107,9 @@ func (g *guests) find(name string) int {
 }
 
 func (g *guests) AddKey(_ context.Context, key http.APIKey, secret string) (http.APIKey, string, error) {
+	if key.Name == "" {
+		key.Name = "named-by-the-service"
+	}
 	switch {
 	case strings.Contains(key.Name, "\n"):
 		return key, "", &http.EntryError{Field: "name", Detail: "must be one line"}
@@ -191,6 +197,7 @@ func TestGatewayAnswers(t *testing.T) {
 			postJSON("/api/auth/siwe", `{}`).with("Content-Type", "text/plain"),
 			{path: "/api/auth/siwe", key: anyone},
 			{path: "/api/auth/nonce?size=9", key: anyone},
+			postJSON("/api/auth/siwe?chain=1", `{"message":"x","signature":"right"}`),
 		},
 		"verify-refused": {
 			verify,
@@ -218,6 +225,8 @@ func TestGatewayAnswers(t *testing.T) {
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"me"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","value":"`+stranger+`","name":"me"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"apiKey","name":"two\nlines"}`)),
+			admin(postJSON("/api/admin/allowlist", `{"type":"apiKey","scopes":["read,admin"]}`)),
+			admin(postJSON("/api/admin/allowlist", `{"type":"apiKey","scopes":[]}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"friend"}`)),
 			admin(postJSON("/api/admin/allowlist", `{"type":"wallet","walet":"me"}`)),
 			admin(call{method: "DELETE", path: "/api/admin/allowlist/nobody"}),
@@ -277,7 +286,10 @@ func TestNoSignIn(t *testing.T) {
 		signInWith("right"),
 		call{path: "/api/auth/verify"}.by(member),
 	} {
-		s.do(t, c).wantError(t, 503, "signin_unconfigured")
+		a := s.do(t, c)
+		if f := a.wantError(t, 503, "signin_unconfigured"); f.RetryAfter != 0 || a.header.Get("Retry-After") != "" {
+			t.Errorf("trying again does not help: %s", a.body)
+		}
 	}
 	got := s.do(t, call{path: "/api/auth/.well-known/jwks.json", key: anyone}).want(t, 200)
 	if got.body != `{"keys":[]}` {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -60,11 +61,11 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 		Lines: report.Lines, Appended: report.Appended, Duplicates: report.Duplicates,
 		Rejected: report.Rejected, RejectedLines: report.RejectedLines, Position: head,
 	}
-	setPosition(w, head)
 	if err != nil {
 		s.writeImportFailure(w, r, err, answer)
 		return nil
 	}
+	setPosition(w, head)
 	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
@@ -94,10 +95,17 @@ func (s *Server) writeImportFailure(w http.ResponseWriter, r *http.Request, err 
 			status: http.StatusBadRequest, code: "invalid_request",
 			message: fmt.Sprintf("the body could not be read beyond line %d", failed.Line),
 		}
+		if errors.Is(failed, os.ErrDeadlineExceeded) {
+			err = &requestError{
+				status: http.StatusRequestTimeout, code: "request_timeout",
+				message: fmt.Sprintf("nothing came for %s after line %d", importPatience, failed.Line),
+			}
+		}
 	}
 	w.Header().Set("Connection", "close") // the rest of the body is not read
 	s.writeErrorWith(w, r, err, func(body errorBody) any {
 		body.Message += "; what is counted here is stored, and sending the same file again is safe"
+		setPosition(w, answer.Position)
 		return importFailure{body, answer}
 	})
 }

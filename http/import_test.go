@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	nethttp "net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -422,5 +424,36 @@ func TestImportIsPatient(t *testing.T) {
 	http.NewServer(openMemory(t).config(t)).ServeHTTP(w, request)
 	if w.Code != 200 || w.reads < pieces || w.writes < pieces {
 		t.Errorf("status %d, %d and %d deadlines for %d pieces", w.Code, w.reads, w.writes, pieces)
+	}
+}
+
+// late is a body that stops coming.
+type late struct{ io.Reader }
+
+func (l late) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = os.ErrDeadlineExceeded // as the connection's deadline makes it
+	}
+	return n, err
+}
+
+// TestImportStopsComing: a client that falls silent is told so, and what came before
+// is stored and counted.
+func TestImportStopsComing(t *testing.T) {
+	t.Parallel()
+	s := newService(t, openMemory)
+	c := bulk("")
+	c.reader = late{strings.NewReader(lines("a", signals(2)...))}
+	w := httptest.NewRecorder()
+	s.server.ServeHTTP(w, c.request(t, "http://dixie.example"))
+	got := answer{status: w.Code, header: w.Header(), body: w.Body.String()}
+	if err := s.asDescribed(c, got); err != nil {
+		t.Error(err)
+	}
+	got.wantError(t, 408, "request_timeout")
+	same(t, "counts", got.imported(t).counts(), [3]int64{2, 0, 0})
+	if got.header.Get("Connection") != "close" || got.header.Get("X-Reputation-Position") != "2" || s.head(t) != 2 {
+		t.Errorf("%v, and the log has %d events", got.header, s.head(t))
 	}
 }

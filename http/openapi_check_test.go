@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"maps"
 	"mime"
 	nethttp "net/http"
@@ -13,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"dixie/http"
 )
@@ -25,6 +26,7 @@ type description struct {
 	mu       sync.Mutex // guards what follows
 	compiler *jsonschema.Compiler
 	schemas  map[string]*jsonschema.Schema
+	seen     map[string]bool // answers by operation and status, and error codes
 }
 
 const descriptionURL = "https://dixie.test/openapi.json"
@@ -43,7 +45,7 @@ func newDescription(text []byte) (*description, error) {
 		return nil, err
 	}
 	compiler := jsonschema.NewCompiler()
-	return &description{root: root, compiler: compiler, schemas: map[string]*jsonschema.Schema{}}, compiler.AddResource(descriptionURL, root)
+	return &description{root: root, compiler: compiler, schemas: map[string]*jsonschema.Schema{}, seen: map[string]bool{}}, compiler.AddResource(descriptionURL, root)
 }
 
 // node is a place in the description.
@@ -110,11 +112,14 @@ func (n node) validateText(text string) error {
 // validateWord is validate for a parameter or header, which may be a number.
 func (n node) validateWord(word string) error {
 	err := n.validate(word)
-	if _, parseErr := strconv.ParseInt(word, 10, 64); err != nil && parseErr == nil {
+	if err != nil && integer.MatchString(word) {
 		return n.validate(json.Number(word))
 	}
 	return err
 }
+
+// integer is a whole number as JSON writes it.
+var integer = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
 
 // operation is what the description has of a route; false when it has none.
 func (d *description) operation(method, path string) (node, bool) {
@@ -156,11 +161,17 @@ func (d *description) check(path string, c call, a answer) error {
 	if !ok {
 		return fmt.Errorf("%s %s: the status %d is not described", c.verb(), path, a.status)
 	}
+	d.note(operation.statusName(a.status), a)
 	if err := response.checkHeaders(a); err != nil {
 		return err
 	}
-	if a.status/100 == 2 {
+	switch {
+	case a.status/100 == 2:
 		if err := operation.checkCall(c, a); err != nil {
+			return err
+		}
+	case a.status == nethttp.StatusBadRequest:
+		if err := operation.checkRefused(c, a); err != nil {
 			return err
 		}
 	}
@@ -170,8 +181,23 @@ func (d *description) check(path string, c call, a answer) error {
 	return response.checkBody(a)
 }
 
+// undescribed are headers that any answer may have: they are described in words, or
+// are the transport's.
+var undescribed = regexp.MustCompile(`^(Allow|Cache-Control|Connection|Content-Length|Content-Type|Date|Vary|Access-Control-.*|` +
+	`Content-Security-Policy|Referrer-Policy|Strict-Transport-Security|X-Content-Type-Options|X-Frame-Options|` +
+	`Traceparent|X-Trace-Id|X-Span-Id|X-Payment-.*|X-Accel-Buffering|Ratelimit|Ratelimit-Policy)$`)
+
 func (n node) checkHeaders(a answer) error {
 	headers, _ := n.value["headers"].(map[string]any)
+	described := map[string]bool{}
+	for name := range headers {
+		described[nethttp.CanonicalHeaderKey(name)] = true
+	}
+	for name := range a.header {
+		if !described[name] && !undescribed.MatchString(name) {
+			return fmt.Errorf("%s: the header %s is not described", n.at, name)
+		}
+	}
 	for name := range headers {
 		header, _ := n.down("headers", name)
 		value := a.header.Get(name)
@@ -322,5 +348,6 @@ func (s *service) asDescribed(c call, a answer) error {
 	case c.verb() == nethttp.MethodHead, c.verb() == nethttp.MethodOptions, s.server.Serves(c.verb(), path):
 		return nil
 	}
+	d.note("", a)
 	return d.at("components", "schemas", "Error").validateText(a.body)
 }

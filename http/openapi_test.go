@@ -67,7 +67,49 @@ func TestOpenAPIIsValid(t *testing.T) {
 		if _, err := d.schema(n.at); err != nil {
 			t.Errorf("%s: %v", n.at, err)
 		}
+		n.checkKeywords(t)
 	})
+}
+
+// keywords are those that the schemas use. JSON Schema passes others over, and so
+// the rest of a description that has a comma and no quotes.
+var keywords = strings.Fields(`$ref type format pattern enum const default examples description discriminator deprecated
+	minimum maximum exclusiveMinimum minLength maxLength minItems maxItems maxProperties
+	items properties required propertyNames additionalProperties unevaluatedProperties oneOf anyOf allOf`)
+
+func (n node) checkKeywords(t *testing.T) {
+	t.Helper()
+	for name, value := range n.value {
+		if !slices.Contains(keywords, name) {
+			t.Errorf("%s: %q is no keyword", n.at, name)
+		}
+		for _, below := range n.schemasIn(name, value) {
+			below.checkKeywords(t)
+		}
+	}
+}
+
+// schemasIn are the schemas in the value of a keyword.
+func (n node) schemasIn(name string, value any) (found []node) {
+	add := func(value any) {
+		if object, ok := value.(map[string]any); ok {
+			found = append(found, node{n.d, n.at + "/" + name, object})
+		}
+	}
+	switch name {
+	case "items", "propertyNames", "additionalProperties":
+		add(value)
+	case "properties":
+		for _, property := range value.(map[string]any) {
+			add(property)
+		}
+	case "oneOf", "anyOf", "allOf":
+		variants, _ := value.([]any)
+		for _, variant := range variants {
+			add(variant)
+		}
+	}
+	return found
 }
 
 // eachSchema visits the schemas of components, parameters, headers and bodies.

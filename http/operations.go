@@ -136,10 +136,14 @@ type failureList struct {
 	NextAfter *int64        `json:"next_after"` // null on the last page
 }
 
+// settingAside are those that set events aside: the publisher those that it does not
+// publish.
+var settingAside = []string{reputation.ProjectionAggregates, reputation.ProjectionCohorts, reputation.ProjectionPublisher}
+
 // listFailures serves GET /api/projections/{name}/failures.
 func (s *Server) listFailures(w http.ResponseWriter, r *http.Request) error {
 	name, err := url.PathUnescape(mux.Vars(r)["name"])
-	if err != nil || !slices.Contains([]string{reputation.ProjectionAggregates, reputation.ProjectionCohorts}, name) {
+	if err != nil || !slices.Contains(settingAside, name) {
 		return errNoRoute
 	}
 	q := parseQuery(r, "after", "limit")

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	nethttp "net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -247,9 +246,7 @@ func TestPastIsBounded(t *testing.T) {
 			config.Past = busyPast{Past: config.Past, begun: make(chan struct{}, 1)}
 			server := http.NewServer(config)
 			start := time.Now()
-			w := httptest.NewRecorder()
-			server.ServeHTTP(w, c.request(t, "http://dixie.example"))
-			got := answer{status: w.Code, header: w.Header(), body: w.Body.String()}
+			got := (&service{server: server}).hand(t, c)
 			got.wantError(t, 503, "history_timeout")
 			wantNoInternals(t, got)
 			if waited := time.Since(start); waited != 30*time.Second {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	nethttp "net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -167,4 +168,28 @@ func TestPublicReputationIsNotLimited(t *testing.T) {
 	for range 3 {
 		s.do(t, call{path: "/reputation/bear-1", key: anyone}).want(t, 200)
 	}
+}
+
+// FuzzClientAddress: a client is who connects, or an address that its proxies wrote; and
+// who is no trusted proxy can write what it likes.
+func FuzzClientAddress(f *testing.F) {
+	for _, header := range []string{"", "8.8.8.8", "1.1.1.1, 10.0.0.2", "10.0.0.1,,8.8.8.8", "[2001:db8::1]:443", "::ffff:9.9.9.9%eth0", "unknown", "\xff,"} {
+		f.Add("10.0.0.1:80", header)
+		f.Add("9.9.9.9:80", header)
+	}
+	s := newGateway(f, func(c *http.Config) { c.TrustedProxies = prefixes(f, "10.0.0.0/8") }).server
+	f.Fuzz(func(t *testing.T, peer, forwarded string) {
+		request := &nethttp.Request{RemoteAddr: peer, Header: nethttp.Header{"X-Forwarded-For": {forwarded}}}
+		direct := s.ClientAddress(&nethttp.Request{RemoteAddr: peer})
+		client := s.ClientAddress(request)
+		if client != direct && !netip.MustParsePrefix("10.0.0.0/8").Contains(direct) {
+			t.Errorf("%s is taken for %s, as it says itself: %q", peer, client, forwarded)
+		}
+		if client != direct && !client.IsValid() {
+			t.Errorf("%s is forgotten for %q", peer, forwarded)
+		}
+		if client.Is4In6() || client.Zone() != "" {
+			t.Errorf("%s has two spellings", client)
+		}
+	})
 }

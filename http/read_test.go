@@ -141,7 +141,7 @@ func TestFreshness(t *testing.T) {
 			if f.RetryAfter != 1 {
 				t.Errorf("%s: retry after %d", path, f.RetryAfter)
 			}
-			for _, bad := range []string{"", "x", "1.0", "-1", "+-1", "99999999999999999999"} {
+			for _, bad := range []string{"", "x", "1.0", "-1", "+-1", "+1", "01", "-0", "99999999999999999999"} {
 				s.get(t, and(path, "at_least="+url.QueryEscape(bad))).wantProblem(t, "at_least")
 			}
 			for _, bad := range []string{"", "5", "-1s", "30.001s", "forever", "1s 2s"} {
@@ -282,6 +282,7 @@ func TestHostileParameters(t *testing.T) {
 			"/api/reputation/population?cursor=" + http.NewCursor("a\x00"),
 			"/api/reputation/bear-1/score?model=%FF",
 			"/api/reputation/bear-1/score?model=a%C3",
+			"/api/reputation/bear-1/score?model=%00",
 			"/api/reputation/bear-1/score?task=%FF:%FF",
 			"/api/reputation/bear-1?wait=%FF&at_least=1",
 			"/api/reputation/query?routingKey=nft:%FF",
@@ -290,7 +291,6 @@ func TestHostileParameters(t *testing.T) {
 		}
 		for _, path := range []string{
 			"/api/reputation/bear-1/score?model=" + url.QueryEscape(long),
-			"/api/reputation/bear-1/score?model=%00",
 			"/api/reputation/population?cursor=" + http.NewCursor(strings.Repeat("𝄞", 255)),
 			"/api/reputation?cursor=",
 		} {
@@ -577,8 +577,7 @@ func FuzzCursor(f *testing.F) {
 		if !utf8.ValidString(id) || strings.Contains(id, "\x00") {
 			t.Errorf("%q is the id %q, which PostgreSQL cannot compare with", text, id)
 		}
-		// There is one cursor for each id, but for line breaks, which base64 ignores.
-		if want := strings.NewReplacer("\r", "", "\n", "").Replace(text); http.NewCursor(id) != want {
+		if http.NewCursor(id) != text {
 			t.Errorf("%q is taken for %q", text, http.NewCursor(id))
 		}
 	})

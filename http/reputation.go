@@ -213,8 +213,8 @@ func (s *Server) getScore(w http.ResponseWriter, r *http.Request) error {
 	if n := utf8.RuneCountInString(question.Model); q.has("model") && (n < 1 || n > 255) {
 		q.fail("model", fmt.Sprintf("must have 1 to 255 characters, found %d", n))
 	}
-	if !utf8.ValidString(question.Model) {
-		q.fail("model", "must be UTF-8")
+	if !utf8.ValidString(question.Model) || strings.Contains(question.Model, "\x00") {
+		q.fail("model", "must be UTF-8 without U+0000")
 	}
 	nft, standing, err := s.standing(w, r, q)
 	if err != nil {

@@ -89,13 +89,14 @@ func (q *query) fail(name, detail string) {
 
 func (q *query) has(name string) bool { return q.values.Has(name) }
 
-// integer is a whole number in [least, most], or fallback when absent.
+// integer is a whole number in [least, most] as JSON writes it, or fallback when
+// absent.
 func (q *query) integer(name string, least, most, fallback int64) int64 {
 	if !q.has(name) {
 		return fallback
 	}
 	n, err := strconv.ParseInt(q.values.Get(name), 10, 64)
-	if err != nil || n < least || n > most {
+	if err != nil || n < least || n > most || strconv.FormatInt(n, 10) != q.values.Get(name) {
 		q.fail(name, fmt.Sprintf("must be a whole number between %d and %d, found %q", least, most, clip(q.values.Get(name))))
 		return fallback
 	}
@@ -118,8 +119,9 @@ func (q *query) duration(name string, most, fallback time.Duration) time.Duratio
 // cursor is the id that a page ends with, or empty for the first page.
 func (q *query) cursor(name string) string {
 	text, err := base64.RawURLEncoding.Strict().DecodeString(q.values.Get(name))
-	// No id has what PostgreSQL could not compare with.
-	if err != nil || len(text) > 4*255 || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
+	// No id has what PostgreSQL could not compare with. The decoder passes over line
+	// breaks, which no cursor has.
+	if err != nil || newCursor(string(text)) != q.values.Get(name) || len(text) > 4*255 || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
 		q.fail(name, "must be the next_cursor of an earlier answer")
 		return ""
 	}

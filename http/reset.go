@@ -18,7 +18,7 @@ import (
 type resetRequest struct {
 	Reason  string  `json:"reason"`
 	Actor   *string `json:"actor"`    // the caller's name when absent
-	EventID string  `json:"event_id"` // of the event that is appended; made when absent
+	EventID *string `json:"event_id"` // of the event that is appended; made when absent
 }
 
 // resetReputation serves POST /api/admin/reputation/{nftId}/reset: it appends the
@@ -121,14 +121,14 @@ const idempotencyHeader = "Idempotency-Key"
 
 // resetID is the identity of a reset: that which the body gives it, else one that
 // the same caller's same key gives again, else a new one.
-func resetID(r *http.Request, caller Caller, nft, given string) (string, error) {
+func resetID(r *http.Request, caller Caller, nft string, given *string) (string, error) {
 	key := r.Header.Get(idempotencyHeader)
 	switch {
-	case key == "" && given == "":
+	case key == "" && given == nil:
 		return uuid.NewString(), nil
 	case key == "":
-		return given, nil
-	case given != "":
+		return *given, nil
+	case given != nil:
 		return "", badRequest(idempotencyHeader, "does not go with event_id, which is an identity already")
 	case len(key) > 255:
 		return "", badRequest(idempotencyHeader, "must have at most 255 bytes")

@@ -101,6 +101,9 @@ func (s *Server) postSignIn(w http.ResponseWriter, r *http.Request) error {
 	if s.SignIn == nil {
 		return errNoSignIn
 	}
+	if err := parseQuery(r).err; err != nil {
+		return err
+	}
 	var request signInRequest
 	if err := readJSON(r, &request); err != nil {
 		return err

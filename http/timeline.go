@@ -3,6 +3,7 @@ package http
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -90,13 +91,11 @@ func (s *Server) timelineRange(w http.ResponseWriter, r *http.Request) (asked ti
 	q := parseQuery(r, append([]string{"points", "from", "to"}, freshness...)...)
 	asked.points = int(q.integer("points", 2, maxPoints, defaultPoints))
 	asked.all = accepts(r, ndjson) && !q.has("points")
-	if asked.after, err = s.from(r.Context(), q); err != nil {
-		return asked, err
-	}
-	to, err := s.to(r.Context(), q)
+	first, to, err := s.between(r.Context(), q)
 	if err != nil {
 		return asked, err
 	}
+	asked.after = max(0, first-1)
 	least := max(to, q.integer("at_least", 0, reputation.MaxInteger, 0))
 	if err := s.waitUntil(r, q, least, reputation.ProjectionAggregates, reputation.ProjectionCohorts); err != nil {
 		return asked, err
@@ -108,6 +107,32 @@ func (s *Server) timelineRange(w http.ResponseWriter, r *http.Request) (asked ti
 	}
 	setPosition(w, asked.until)
 	return asked, err
+}
+
+// between reads the parameters from and to, as the first position that was asked for
+// and the last; both are 0 when absent.
+func (s *Server) between(ctx context.Context, q *query) (first, last int64, err error) {
+	if first, err = s.from(ctx, q); err != nil {
+		return 0, 0, err
+	}
+	if last, err = s.to(ctx, q); err != nil {
+		return 0, 0, err
+	}
+	if q.has("from") && q.has("to") && backwards(q, first, last) {
+		return 0, 0, badRequest("from", fmt.Sprintf("must not lie after to, which is %s, found %s", q.values.Get("to"), q.values.Get("from")))
+	}
+	return first, last, nil
+}
+
+// backwards reports whether from lies after to. Two times may have no event between
+// them.
+func backwards(q *query, first, last int64) bool {
+	from, _ := reputation.ParsePoint(q.values.Get("from"))
+	to, _ := reputation.ParsePoint(q.values.Get("to"))
+	if from.IsTime() && to.IsTime() {
+		return from.Time.After(to.Time)
+	}
+	return first > last
 }
 
 // to reads the parameter to: the last position that was asked for, and 0 when
@@ -123,22 +148,19 @@ func (s *Server) to(ctx context.Context, q *query) (int64, error) {
 	return 0, q.err
 }
 
-// from reads the parameter from: the position before the first that was asked for.
+// from reads the parameter from: the first position that was asked for, and 0 when
+// absent. That of a time is beyond the end of the log when nothing was stored since.
 func (s *Server) from(ctx context.Context, q *query) (int64, error) {
 	if !q.has("from") {
 		return 0, q.err
 	}
 	point, err := reputation.ParsePoint(q.values.Get("from"))
-	if err != nil {
-		q.fail("from", err.Error())
+	if err != nil || !point.IsTime() || q.err != nil {
+		at, err := s.moment(ctx, q, "from")
+		return at.position, err
 	}
-	if q.err != nil {
-		return 0, q.err
-	}
-	if point.IsTime() {
-		return s.Past.PositionAt(ctx, point.Time.Add(-time.Nanosecond))
-	}
-	return max(0, point.Position-1), nil
+	before, err := s.Past.PositionAt(ctx, point.Time.Add(-time.Nanosecond))
+	return before + 1, err
 }
 
 func (s *Server) writeTimeline(w http.ResponseWriter, r *http.Request, asked timelineRange, sketch *sketch) {

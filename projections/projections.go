@@ -22,7 +22,7 @@ const (
 
 // Publisher is the projector that sends the log to a [Broker]. It is none of
 // [Names]: it has no rows that could be read, verified or rebuilt.
-const Publisher = "publisher"
+const Publisher = reputation.ProjectionPublisher
 
 // Names are all projections.
 var Names = []string{Aggregates, Cohorts}

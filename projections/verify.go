@@ -52,7 +52,8 @@ type VerifyReport struct {
 	Events      int64            // folded
 	Rows        int64            // compared
 	Differences int64            // told to Differ
-	Positions   map[string]int64 // the checkpoints that were verified
+	Positions   map[string]int64 // the checkpoints that were verified; 0 before the first projector
+	Head        int64            // of the log; what lies beyond a checkpoint is not projected yet
 	// Digest is the SHA-256 over all stored rows of the verified projections, in
 	// canonical form and without times of writing: two databases with the same log
 	// share it. It is empty when only some NFTs were compared.
@@ -205,6 +206,9 @@ func (v *verification) checkpoints(ctx context.Context) error {
 	if err != nil {
 		return unavailable("read the checkpoints", err)
 	}
+	for _, name := range v.Projections {
+		v.report.Positions[name] = 0
+	}
 	var refused []error
 	for _, c := range found {
 		v.report.Positions[c.projection] = c.position
@@ -227,6 +231,7 @@ func (v *verification) foldLog(ctx context.Context) error {
 	if err != nil {
 		return unavailable("read the log's head", err)
 	}
+	v.report.Head = head
 	err = v.log.eachBatch(ctx, min(first-1, 0), head,
 		func(b *logBatch) error { return v.foldBatch(ctx, b, head) },
 		func() error { return nil })

@@ -287,7 +287,7 @@ func TestVerifyBehind(t *testing.T) {
 	p.Await(t, 402, projections.Aggregates)
 	stop()
 	report, found := p.verify(t, projections.VerifyConfig{})
-	if len(found) > 0 || report.Events != 402 || report.Positions[projections.Aggregates] != 402 || report.Positions[projections.Cohorts] != 400 {
+	if len(found) > 0 || report.Events != 402 || report.Positions[projections.Aggregates] != 402 || report.Positions[projections.Cohorts] != 400 || report.Head != 402 {
 		t.Errorf("report %+v, differences %v", report, found)
 	}
 }

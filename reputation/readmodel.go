@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// The projections.
+// The projections, and the publisher, which sends the log to a broker and has no rows
+// that could be read.
 const (
 	ProjectionAggregates = "aggregates"
 	ProjectionCohorts    = "cohorts"
+	ProjectionPublisher  = "publisher"
 )
 
 // Standing is all that is known of an NFT, read at one moment.

@@ -55,16 +55,30 @@ func (l *listFailuresCmd) Run(ctx context.Context, c *console) error {
 	if limit <= 0 {
 		limit = math.MaxInt
 	}
-	if !l.JSON {
-		fmt.Fprintf(c.out, "%10s  %-24s  %-20s  %s\n", "POSITION", "NFT", "REASON", "DETAIL")
-	}
-	return eachFailure(ctx, projections.NewPostgres(pool), l.Projection, l.After, limit, func(f projections.Failure) error {
+	listed := 0
+	err = eachFailure(ctx, projections.NewPostgres(pool), l.Projection, l.After, limit, func(f projections.Failure) error {
+		listed++
 		if l.JSON {
 			return writeLine(c.out, failureLine{f.Position, f.NFT, f.Reason, f.Detail, f.FailedAt.UTC()})
+		}
+		if listed == 1 {
+			fmt.Fprintf(c.out, "%10s  %-24s  %-20s  %s\n", "POSITION", "NFT", "REASON", "DETAIL")
 		}
 		_, err := fmt.Fprintf(c.out, "%10d  %-24s  %-20s  %s\n", f.Position, f.NFT, f.Reason, f.Detail)
 		return err
 	})
+	if err == nil && listed == 0 && !l.JSON {
+		l.writeNone(c.out)
+	}
+	return err
+}
+
+func (l *listFailuresCmd) writeNone(out io.Writer) {
+	beyond := ""
+	if l.After > 0 {
+		beyond = fmt.Sprintf(" after position %d", l.After)
+	}
+	fmt.Fprintf(out, "%s: no event is set aside%s\n", l.Projection, beyond)
 }
 
 // eachFailure calls do with what a projection has set aside after a position, at
@@ -118,7 +132,7 @@ func (s *showFailureCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	recorded, err := projections.EventAt(ctx, eventstore.ReadPostgres(pool), s.Position)
+	recorded, err := eventAt(ctx, eventstore.ReadPostgres(pool), s.Position)
 	if err != nil {
 		return err
 	}
@@ -130,6 +144,20 @@ func (s *showFailureCmd) Run(ctx context.Context, c *console) error {
 		Position: recorded.Position, NFT: recorded.NFT, CreatedAt: recorded.CreatedAt, EventType: recorded.Type,
 		SetAside: reasons, Event: jsontext.Value(recorded.JSON),
 	})
+}
+
+// eventAt is the event at a position. The error says where the log ends when it has
+// none there.
+func eventAt(ctx context.Context, log reputation.Log, position int64) (reputation.Recorded, error) {
+	recorded, err := projections.EventAt(ctx, log, position)
+	if !errors.Is(err, reputation.ErrNotFound) {
+		return recorded, err
+	}
+	head, err := log.Head(ctx)
+	if err != nil {
+		return recorded, err
+	}
+	return recorded, fmt.Errorf("the log, whose head is %d, has no event at position %d: dixie failures list tells which are set aside", head, position)
 }
 
 // reasonsOf are why an event was set aside. It fails when it was not.
@@ -146,7 +174,7 @@ func reasonsOf(ctx context.Context, rows *projections.Postgres, position int64) 
 		}
 	}
 	if len(reasons) == 0 {
-		return nil, fmt.Errorf("no projection has set the event at position %d aside", position)
+		return nil, fmt.Errorf("no projection has set the event at position %d aside: dixie failures list tells which are", position)
 	}
 	return reasons, nil
 }
@@ -205,7 +233,7 @@ func (r *retryFailuresCmd) ask(
 ) (accepted, asked int64, err error) {
 	log, rows := eventstore.ReadPostgres(pool), projections.NewPostgres(pool)
 	one := func(position int64) error {
-		recorded, err := projections.EventAt(ctx, log, position)
+		recorded, err := eventAt(ctx, log, position)
 		if err != nil {
 			return err
 		}

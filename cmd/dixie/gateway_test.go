@@ -390,12 +390,35 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
+// variable is an environment variable in the help of a command.
+var variable = regexp.MustCompile(`\$([A-Z0-9_]+)`)
+
+// TestVariablesAreDocumented: the table of the operators has every variable, or those
+// that begin alike in one line.
+func TestVariablesAreDocumented(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := regexp.MustCompile("`([A-Z0-9_]+)(…?)`").FindAllStringSubmatch(string(guide), -1)
+	for _, command := range []string{"serve", "migrate up", "import", "export", "rebuild", "publish", "apikey new", "token"} {
+		for _, match := range variable.FindAllStringSubmatch(mustCLI(t, nil, append(strings.Fields(command), "--help")...), -1) {
+			if !slices.ContainsFunc(documented, func(known []string) bool {
+				return known[1] == match[1] || known[2] != "" && strings.HasPrefix(match[1], known[1])
+			}) {
+				t.Errorf("%s of dixie %s is not in docs/operations.md", match[1], command)
+			}
+		}
+	}
+}
+
 // TestEmptyVariables: a variable that is empty is one that is not set.
 func TestEmptyVariables(t *testing.T) {
 	t.Parallel()
 	help := mustCLI(t, nil, "serve", "--help")
 	var env []string
-	for _, match := range regexp.MustCompile(`\$([A-Z0-9_]+)`).FindAllStringSubmatch(help, -1) {
+	for _, match := range variable.FindAllStringSubmatch(help, -1) {
 		env = append(env, match[1]+"=")
 	}
 	if len(env) < 40 {

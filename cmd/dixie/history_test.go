@@ -76,6 +76,7 @@ func TestReplayRefusesPoints(t *testing.T) {
 		{"--until yesterday", "--until must be a position, or an RFC 3339 date"},
 		{"--at -1", "--at must be a position, or an RFC 3339 date"},
 		{"--until 2", "--until 2 lies beyond the end of the history, which is at position 1"},
+		{"--until 2 --steps", "which is at position 1; the steps that were shown are all that there are"},
 		{"--at 1 --at 2", "--at 2 lies beyond the end of the history, which is at position 1"},
 		{"--at 1 --until 0", "--at 1 lies beyond --until 0"},
 		{"--until 2026-03-01T00:00:00Z", "it is not known when the event after position 1 was stored"},
@@ -111,6 +112,12 @@ func TestPastFromAnExport(t *testing.T) {
 	s.post("/api/admin/reputation/agent:3/reset", "application/json", strings.NewReader(`{"reason":"a test"}`), http.StatusCreated, nil)
 	export := filepath.Join(t.TempDir(), "log.ndjson.gz")
 	mustCLI(t, env, "export", export)
+	for _, beyond := range []string{"--until", "--at"} { // which the log tells before anything is shown
+		stdout, stderr, err := cli(t, env, "replay", "--steps", beyond, "805")
+		if err == nil || stdout != "" || !strings.Contains(stderr, beyond+" 805 lies beyond the end of the history, which is at position 804\n") {
+			t.Errorf("%s: %v\n%s%s", beyond, err, stdout, stderr)
+		}
+	}
 	for _, position := range []int{5, 300, 601, 603, 700, 804} {
 		for _, nft := range []string{"agent:3", "agent:5"} {
 			var view map[string]json.RawMessage
@@ -255,6 +262,9 @@ func TestFailures(t *testing.T) {
 		{"list", []string{third, fourth}, "cohorts"},
 		{"list cohorts --after 3 --json", []string{`"nft_id":"bear-1","position":4,"reason":"invalid_event"}`}, "mismatch"},
 		{"list --limit 1", []string{third}, "invalid_event"},
+		{"list publisher", []string{"publisher: no event is set aside\n"}, "POSITION"},
+		{"list --after 4", []string{"aggregates: no event is set aside after position 4\n"}, "POSITION"},
+		{"list publisher --json", nil, "event"},
 		{"show 4", []string{`"event_type": "x"`, `"projection": "aggregates"`, `"projection": "cohorts"`, `"b": 1`, `"reason": "invalid_event"`}, "mismatch"},
 	} {
 		got := mustCLI(t, env, append([]string{"failures"}, strings.Fields(tt.args)...)...)
@@ -268,7 +278,8 @@ func TestFailures(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"show 1": "no projection has set the event at position 1 aside", "show 9": "position 9: not found",
+		"show 1":  "no projection has set the event at position 1 aside: dixie failures list tells",
+		"show 9":  "the log, whose head is 4, has no event at position 9: dixie failures list tells",
 		"retry 1": "no projection has set the event at position 1 aside",
 		"retry":   "no event would be folded now", "retry 3 --rebuild": "no event would be folded now",
 	} {

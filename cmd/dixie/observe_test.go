@@ -251,6 +251,9 @@ func TestLogLines(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, line[name], want)
 		}
 	}
+	if took, err := time.ParseDuration(fmt.Sprint(line["duration"])); err != nil || took <= 0 {
+		t.Errorf("no duration with a unit: %s", lines.Text())
+	}
 	if n := strings.Count(lines.Text(), "the-id"); n != 1 {
 		t.Errorf("the id is there %d times: %s", n, lines.Text())
 	}

@@ -13,7 +13,7 @@ type publishCmd struct {
 	From  int64 `required:"" placeholder:"POSITION" help:"First position to publish."`
 	Until int64 `placeholder:"POSITION" help:"Last position to publish; the end of the log when it is not given."`
 
-	URL      string     `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"NATS server to publish to."`
+	URL      string     `name:"nats-url" env:"NATS_URL" secret:"" placeholder:"URL" help:"NATS server to publish to."`
 	Stream   natsStream `embed:""`
 	Database database   `embed:""`
 	Scoring  scoring    `embed:""`

@@ -252,6 +252,16 @@ func TestNotPublished(t *testing.T) {
 	if out := mustCLI(t, env, "failures", "list", "publisher"); !regexp.MustCompile(`(?m)^ +1 +bear-1 +invalid_event +`).MatchString(out) {
 		t.Errorf("list\n%s", out)
 	}
+	var told struct {
+		Failures []struct {
+			Position int64
+			Reason   string
+		}
+	}
+	s.get("/api/projections/publisher/failures", http.StatusOK, &told)
+	if len(told.Failures) != 1 || told.Failures[0].Position != 1 || told.Failures[0].Reason != "invalid_event" {
+		t.Errorf("failures %+v", told)
+	}
 	if out := mustCLI(t, env, "failures", "show", "1"); !strings.Contains(out, `"projection": "publisher"`) {
 		t.Errorf("show\n%s", out)
 	}

@@ -280,6 +280,15 @@ func TestVerifyCommand(t *testing.T) {
 	export := file(t, "log.ndjson", []byte(mustCLI(t, first.env, "export", "-")))
 	other := []string{"DATABASE_URL=" + second}
 	mustCLI(t, other, "import", export)
+	behind := mustCLI(t, other, "verify")
+	for _, part := range []string{
+		"aggregates: verified at position 0, 1000 events are not projected yet\n", "cohorts: verified at position 0, 1000 events are",
+		"everything stored is what the log says as far as it is projected; 1000 events are not projected yet: ",
+	} {
+		if !strings.Contains(behind, part) {
+			t.Errorf("%q is missing from\n%s", part, behind)
+		}
+	}
 	mustCLI(t, other, "rebuild")
 	if imported := mustCLI(t, other, "verify"); imported != stdout || !strings.Contains(stdout, "digest: sha256:") || !strings.Contains(stdout, "log: 1000 events, sha256:") {
 		t.Errorf("digests of one log:\n%s\n%s", stdout, imported)

@@ -31,7 +31,8 @@ type replayCmd struct {
 func (*replayCmd) Help() string {
 	return `Positions are those of the log: a file that was exported tells them, and any other is numbered as an import of it into
 an empty log would number it. A time is RFC 3339, such as 2026-02-25T12:00:00Z, and means when the log stored an event,
-not the event's own timestamp; it needs the database or an export.`
+not the event's own timestamp; it needs the database or an export. A position beyond the end of the history is an
+error, which of a file is known only when it has been read, after its steps have been shown.`
 }
 
 // Run replays a history. It needs no server, and for a file no database.
@@ -166,15 +167,28 @@ func includes(point reputation.Point, e *replayed) (bool, error) {
 // end is called when there are no more events: points that lie beyond are no
 // points of this history.
 func (r *replayRun) end() error {
-	if r.until != nil && r.until.Position > r.position {
-		return fmt.Errorf("--until %s lies beyond the end of the history, which is at position %d", r.Until, r.position)
+	if err := r.refuseBeyond(r.position); err != nil {
+		if r.steps {
+			return fmt.Errorf("%w; the steps that were shown are all that there are", err)
+		}
+		return err
 	}
 	for _, point := range r.pending {
-		if point.Position > r.position {
-			return fmt.Errorf("--at %s lies beyond the end of the history, which is at position %d", point, r.position)
-		}
 		if err := r.showAt(point); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// refuseBeyond refuses points beyond the end of a history.
+func (r *replayRun) refuseBeyond(head int64) error {
+	if r.until != nil && r.until.Position > head {
+		return fmt.Errorf("--until %s lies beyond the end of the history, which is at position %d", r.Until, head)
+	}
+	for _, point := range r.pending {
+		if point.Position > head {
+			return fmt.Errorf("--at %s lies beyond the end of the history, which is at position %d", point, head)
 		}
 	}
 	return nil

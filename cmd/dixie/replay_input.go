@@ -41,6 +41,9 @@ func (r *replayRun) database(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	if err := r.refuseBeyond(head); err != nil {
+		return err
+	}
 	total := head
 	if r.until != nil && !r.until.IsTime() {
 		total = min(head, r.until.Position)

@@ -159,10 +159,19 @@ type logging struct {
 }
 
 func (l logging) logger() *slog.Logger {
-	options := &slog.HandlerOptions{Level: l.Level}
+	options := &slog.HandlerOptions{Level: l.Level, ReplaceAttr: withUnits}
 	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
 	if l.Format == "text" {
 		handler = slog.NewTextHandler(os.Stderr, options)
 	}
 	return slog.New(telemetry.NewLogHandler(handler, http.RequestID))
+}
+
+// withUnits writes durations like 1.5ms, in JSON too, where slog writes a number of
+// nanoseconds that nothing says the unit of.
+func withUnits(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }

@@ -18,7 +18,7 @@ import (
 // a database.
 type server struct {
 	URL string `name:"url" help:"Running server to use instead of a database, such as http://localhost:3001." placeholder:"URL"`
-	Key string `name:"key" env:"DIXIE_API_KEY" help:"API key for --url." placeholder:"KEY"`
+	Key string `name:"key" env:"DIXIE_API_KEY" secret:"" help:"API key for --url." placeholder:"KEY"`
 }
 
 func (s server) request(ctx context.Context, method, path string, body io.Reader) (*nethttp.Request, error) {

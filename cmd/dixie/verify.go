@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 
 	"dixie/projections"
@@ -59,11 +60,7 @@ func (v *verifyCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	bar.finish(fmt.Sprintf("%d events folded, %d rows compared", report.Events, report.Rows))
-	for _, name := range projections.Names {
-		if position, ok := report.Positions[name]; ok {
-			fmt.Fprintf(c.out, "%s: verified at position %d\n", name, position)
-		}
-	}
+	behind := writePositions(c.out, report)
 	if v.Sample > 0 {
 		fmt.Fprintf(c.out, "compared the rows of %d NFTs, chosen with --seed %d\n", v.Sample, v.Seed)
 	}
@@ -74,8 +71,37 @@ func (v *verifyCmd) Run(ctx context.Context, c *console) error {
 	if report.Differences > 0 {
 		return fmt.Errorf("%d differences", report.Differences)
 	}
-	fmt.Fprintln(c.out, "everything stored is what the log says")
+	fmt.Fprintln(c.out, "everything stored is what the log says"+behind)
 	return nil
+}
+
+// writePositions tells what was verified, and returns what is to be said of events that
+// are not projected yet, of which verifying says nothing.
+func writePositions(out io.Writer, report projections.VerifyReport) (behind string) {
+	var most int64
+	for _, name := range projections.Names {
+		position, ok := report.Positions[name]
+		if !ok {
+			continue
+		}
+		left := report.Head - position
+		if most = max(most, left); left > 0 {
+			fmt.Fprintf(out, "%s: verified at position %d, %s not projected yet\n", name, position, events(left))
+			continue
+		}
+		fmt.Fprintf(out, "%s: verified at position %d\n", name, position)
+	}
+	if most > 0 {
+		return fmt.Sprintf(" as far as it is projected; %s not projected yet: a server does that, or dixie rebuild", events(most))
+	}
+	return ""
+}
+
+func events(n int64) string {
+	if n == 1 {
+		return "1 event is"
+	}
+	return fmt.Sprintf("%d events are", n)
 }
 
 // projections are those that were asked for.

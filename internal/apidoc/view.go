@@ -2,6 +2,7 @@ package apidoc
 
 import (
 	"bytes"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -181,10 +182,18 @@ func pretty(value jsontext.Value) string {
 
 // curl is a command line that asks for an operation.
 func curl(path string, op methodOperation) string {
+	query := url.Values{}
 	for _, p := range op.Parameters {
-		if p.In == "path" && p.Example != nil {
-			path = strings.ReplaceAll(path, "{"+p.Name+"}", strings.Trim(literal(p.Example), "`"))
+		value := strings.Trim(literal(p.Example), "`")
+		switch {
+		case p.In == "path":
+			path = strings.ReplaceAll(path, "{"+p.Name+"}", url.PathEscape(value))
+		case p.In == "query" && p.Required:
+			query.Set(p.Name, value)
 		}
+	}
+	if len(query) > 0 {
+		path += "?" + strings.ReplaceAll(query.Encode(), "%3A", ":") // which need not be escaped (RFC 3986 §3.4)
 	}
 	var line bytes.Buffer
 	line.WriteString("curl -s ")
