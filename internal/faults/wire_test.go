@@ -22,8 +22,9 @@ const (
 
 // wire is where faults wait for a moment. It is safe for concurrent use.
 type wire struct {
-	mu    sync.Mutex
-	armed map[moment]func(*session)
+	mu      sync.Mutex
+	armed   map[moment]func(*session)
+	running sync.WaitGroup // what the faults do at their moment
 }
 
 // once calls do at the next such moment of any connection. What do does is over before
@@ -37,19 +38,24 @@ func (w *wire) once(m moment, do func(*session)) {
 	w.armed[m] = do
 }
 
-// disarm gives up waiting.
+// disarm gives up waiting, and returns when nothing is being done.
 func (w *wire) disarm() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.armed = nil
+	w.mu.Unlock()
+	w.running.Wait()
 }
 
 func (w *wire) reach(m moment, s *session) {
 	w.mu.Lock()
 	do := w.armed[m]
 	delete(w.armed, m)
+	if do != nil {
+		w.running.Add(1)
+	}
 	w.mu.Unlock()
 	if do != nil {
+		defer w.running.Done()
 		do(s)
 	}
 }
