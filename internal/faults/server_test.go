@@ -172,16 +172,6 @@ func (s *server) resume() {
 // pid is the process'.
 func (s *server) pid() int { return s.process.cmd.Process.Pid }
 
-// ended reports whether the process ended by itself.
-func (s *server) ended() bool {
-	select {
-	case <-s.process.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // disasters are what no log may have.
 var disasters = []string{"DATA RACE", "panic:", `"msg":"panic`, "fatal error:", "nobody sent", "SIGQUIT"}
 
