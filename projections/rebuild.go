@@ -302,7 +302,11 @@ var errRollback = errors.New("rollback")
 // transact runs work in a transaction, which it commits even if ctx ends then:
 // nobody could tell whether it was.
 func (r *rebuild) transact(ctx context.Context, work func(tx pgx.Tx) error) error {
-	tx, err := r.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	return transact(ctx, r.conn, work)
+}
+
+func transact(ctx context.Context, conn *pgx.Conn, work func(tx pgx.Tx) error) error {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		return unavailable("begin", err)
 	}
@@ -343,25 +347,31 @@ func (r *rebuild) foldLog(ctx context.Context) error {
 	}
 }
 
-// readHead is the head of the log. The session of the rebuild stays alive while
-// somebody keeps the log locked.
+// readHead is the head of the log. Somebody may keep the log locked.
 func (r *rebuild) readHead(ctx context.Context) (head int64, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	err = r.meanwhile(ctx, func(ctx context.Context) (err error) {
 		head, err = r.log.head(ctx)
-	}()
+		return err
+	})
+	return head, err
+}
+
+// meanwhile runs work that leaves the session of the rebuild alone, and keeps that
+// session alive.
+func (r *rebuild) meanwhile(ctx context.Context, work func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- work(ctx) }()
 	for {
 		select {
-		case <-done:
-			cancel()
-			return head, err
+		case err := <-done:
+			return err
 		case <-time.After(beatInterval):
-			if telling := r.tell(ctx); telling != nil {
+			if err := r.tell(ctx); err != nil {
 				cancel()
 				<-done
-				return 0, telling
+				return err
 			}
 		}
 	}
@@ -447,32 +457,6 @@ func (r *rebuild) tellNow(ctx context.Context) error {
 		UPDATE projection_rebuilds SET position = $2, head = $3, stage = $4, waits_for = $5, updated_at = now()
 		 WHERE projection = ANY ($1)`, r.Projections, r.at, r.head, r.stage, r.waitsFor)
 	return unavailable("write the rebuild's progress", err)
-}
-
-// load makes the shadow tables and fills them, all in one transaction.
-func (r *rebuild) load(ctx context.Context) error {
-	err := r.transact(ctx, func(tx pgx.Tx) error {
-		for _, p := range r.tables {
-			if err := p.create(ctx, tx); err != nil {
-				return err
-			}
-		}
-		for _, s := range r.shadows {
-			if err := s.load(ctx, r.conn, r.beside); err != nil {
-				return err
-			}
-		}
-		for _, p := range r.tables {
-			if err := p.finish(ctx, tx); err != nil {
-				return err
-			}
-		}
-		return r.saveFailures(ctx)
-	})
-	if err == nil {
-		r.saved()
-	}
-	return err
 }
 
 func (r *rebuild) saveFailures(ctx context.Context) error {

@@ -210,11 +210,13 @@ func (s *agentShadow) agent(i int32, scratch *reputation.Agent) *reputation.Agen
 
 func (s *agentShadow) load(ctx context.Context, conn *pgx.Conn, beside func(string) string) error {
 	var aggregate, scratch = []byte(nil), &reputation.Agent{}
-	i := int32(-1)
+	rows := inOrder(s.rows.length, func(i int32) string { return s.rows.at(i).nft })
 	err := copyRows(ctx, conn, beside(aggregatesTable), "nft_id, state, aggregate, folded, position", func(w *copyWriter) bool {
-		if i++; int(i) == s.rows.length {
+		if len(rows) == 0 {
 			return false
 		}
+		i := rows[0]
+		rows = rows[1:]
 		row, agent := s.rows.at(i), s.agent(i, scratch)
 		aggregate = agent.Aggregate.AppendJSON(aggregate[:0])
 		w.tuple(5)
@@ -229,6 +231,17 @@ func (s *agentShadow) load(ctx context.Context, conn *pgx.Conn, beside func(stri
 		return err
 	}
 	return s.loadCollections(ctx, conn, beside(collectionsTable))
+}
+
+// inOrder are so many rows in the order of their NFTs. The index of a table that is
+// loaded in its order is made faster, and who reads the table finds neighbours together.
+func inOrder(rows int, nft func(i int32) string) []int32 {
+	order := make([]int32, rows)
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return strings.Compare(nft(a), nft(b)) })
+	return order
 }
 
 func (s *agentShadow) loadCollections(ctx context.Context, conn *pgx.Conn, table string) error {

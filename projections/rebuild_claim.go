@@ -111,8 +111,14 @@ func claimWith(ctx context.Context, conn *pgx.Conn, config RebuildConfig) error 
 	return unavailable("note the rebuild", err)
 }
 
+// lockRebuild takes the lock of a projection. The other one that it takes for a
+// moment is that of a session which loads tables apart from the one that held the
+// lock before; it may end a little later.
 func lockRebuild(ctx context.Context, conn *pgx.Conn, projection string) (locked bool, err error) {
 	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(1684633707, hashtext($1))`, projection).Scan(&locked)
+	if err == nil && locked {
+		_, err = conn.Exec(ctx, `SELECT pg_advisory_xact_lock(1684633708, hashtext($1))`, projection)
+	}
 	return locked, unavailable("lock the rebuild", err)
 }
 

@@ -239,21 +239,39 @@ func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(str
 	if err := s.loadMembers(ctx, conn, beside(membersTable)); err != nil {
 		return err
 	}
-	i, n := int32(0), 0
+	rows := inOrder(s.rows.length, s.nft)
+	var (
+		i               int32
+		row             *memberRow
+		cohorts, sorted []cohortRow // what is left of the row's, in the order of the table, and room for the next
+	)
 	columns := "nft_id, model_id, task_type, cohort, score, samples, observed_at, position"
 	return copyRows(ctx, conn, beside(cohortsTable), columns, func(w *copyWriter) bool {
-		for int(i) < s.rows.length && n == len(s.rows.at(i).cohorts) {
-			i, n = i+1, 0
+		for ; len(cohorts) == 0; rows = rows[1:] {
+			if len(rows) == 0 {
+				return false
+			}
+			row, i = s.rows.at(rows[0]), rows[0]
+			cohorts = s.ordered(row, sorted)
+			sorted = cohorts[:0]
 		}
-		if int(i) == s.rows.length {
-			return false
-		}
-		row := s.rows.at(i)
-		s.tuple(w, row, s.cohort(i, &row.cohorts[n]), row.cohorts[n].position)
-		n++
+		s.tuple(w, row, s.cohort(i, &cohorts[0]), cohorts[0].position)
+		cohorts = cohorts[1:]
 		return true
 	})
 }
+
+// ordered are the cohorts of a row by model and task, in a slice that is used again.
+func (s *cohortShadow) ordered(row *memberRow, into []cohortRow) []cohortRow {
+	into = append(into[:0], row.cohorts...)
+	slices.SortFunc(into, func(a, b cohortRow) int {
+		one, other := &s.keys.all[a.key].CohortKey, &s.keys.all[b.key].CohortKey
+		return cmp.Or(strings.Compare(one.Model, other.Model), strings.Compare(string(one.Task), string(other.Task)))
+	})
+	return into
+}
+
+func (s *cohortShadow) nft(i int32) string { return s.rows.at(i).nft }
 
 func (s *cohortShadow) tuple(w *copyWriter, row *memberRow, cohort reputation.TaskCohort, position int64) {
 	w.tuple(8)
@@ -268,14 +286,16 @@ func (s *cohortShadow) tuple(w *copyWriter, row *memberRow, cohort reputation.Ta
 }
 
 func (s *cohortShadow) loadMembers(ctx context.Context, conn *pgx.Conn, table string) error {
-	i := int32(-1)
+	rows := inOrder(s.rows.length, s.nft)
 	return copyRows(ctx, conn, table, "nft_id, collection_id", func(w *copyWriter) bool {
-		if i++; int(i) == s.rows.length {
+		if len(rows) == 0 {
 			return false
 		}
+		row := s.rows.at(rows[0])
+		rows = rows[1:]
 		w.tuple(2)
-		w.text(s.rows.at(i).nft)
-		w.text(s.rows.at(i).collection)
+		w.text(row.nft)
+		w.text(row.collection)
 		return true
 	})
 }

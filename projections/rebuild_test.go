@@ -447,6 +447,47 @@ func TestRebuildAfterKilled(t *testing.T) {
 	p.clean(t)
 }
 
+// TestRebuildWaitsForLoading: a session that loads tables may outlive the one that
+// held the lock, and the next rebuild begins when it has ended.
+func TestRebuildWaitsForLoading(t *testing.T) {
+	t.Parallel()
+	p := verified(t)
+	tx, err := p.another(t).pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(1684633708, hashtext('cohorts'))`); err != nil {
+		t.Fatal(err)
+	}
+	var began atomic.Bool
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.rows.Rebuild(t.Context(), rebuildConfig(t).WithHook(func(string) error { began.Store(true); return nil }))
+		done <- err
+	}()
+	const waiting = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = 1684633708
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	for query[int](t, p.pool, waiting) == 0 {
+		select {
+		case err := <-done:
+			t.Fatalf("it did not wait, error %v", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if began.Load() {
+		t.Error("it began beside a session that loads")
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	p.clean(t)
+	p.noTraces(t)
+}
+
 // TestRebuildGap: a log that misses an event is not folded beyond it.
 func TestRebuildGap(t *testing.T) {
 	t.Parallel()
