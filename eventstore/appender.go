@@ -31,6 +31,9 @@ type appender struct {
 	queue     chan *request
 	observers observers
 
+	life   context.Context // of the writes
+	giveUp context.CancelFunc
+
 	// closing is held for reading while a request is being queued, so that the
 	// queue is closed only when nobody sends.
 	closing sync.RWMutex
@@ -46,7 +49,9 @@ type request struct {
 }
 
 func newAppender(write func(context.Context, []Entry) ([]Appended, error), observers ...Observer) *appender {
-	return &appender{write: write, queue: make(chan *request, queuedRequests), observers: observers}
+	a := &appender{write: write, queue: make(chan *request, queuedRequests), observers: observers}
+	a.life, a.giveUp = context.WithCancel(context.Background())
+	return a
 }
 
 // append queues entries and waits for their results. When ctx ends first, the
@@ -82,7 +87,7 @@ func (a *appender) enqueue(ctx context.Context, r *request) error {
 	}
 }
 
-// close ends run when what is queued has been written.
+// close ends run when what is queued has been written, or after giveUp has failed.
 func (a *appender) close() {
 	a.closing.Lock()
 	defer a.closing.Unlock()
@@ -150,7 +155,7 @@ func (a *appender) commit(batch []*request) {
 
 // writeObserved writes the entries of a batch while the observers look on.
 func (a *appender) writeObserved(batch []*request, entries []Entry) ([]Appended, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	ctx, cancel := context.WithTimeout(a.life, writeTimeout)
 	defer cancel()
 	if len(a.observers) == 0 {
 		return a.write(ctx, entries)

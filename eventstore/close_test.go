@@ -85,6 +85,37 @@ func TestCloseDrains(t *testing.T) {
 	}
 }
 
+// TestShutdownGivesUp: what cannot be written in time is given up, and those who wait
+// for it are told.
+func TestShutdownGivesUp(t *testing.T) {
+	t.Parallel()
+	const queued = 40
+	pool := pgtest.Pool(t)
+	var log *eventstore.Postgres
+	labelled(t, func() { log = openPostgres(t, pool) })
+	release := holdLog(t, pool)
+	appends := []*pending{stall(t, pool, log, eventstoretest.Entry("a", 0))}
+	for n := 1; n <= queued; n++ {
+		appends = append(appends, start(t.Context(), log, eventstoretest.Entry("a", n)))
+	}
+	awaitQueue(t, log, queued)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	log.Shutdown(ctx)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	noGoroutineLeft(t)
+	for _, a := range appends {
+		if results, err := a.wait(t); !errors.Is(err, reputation.ErrUnavailable) {
+			t.Errorf("%v, error %v, want ErrUnavailable", results, err)
+		}
+	}
+	refusesAppends(t, log)
+	release()
+}
+
 func refusesAppends(t testing.TB, log reputation.Log) {
 	t.Helper()
 	results, err := log.Append(t.Context(), eventstoretest.Entry("late", 99))

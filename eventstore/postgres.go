@@ -59,10 +59,17 @@ func ReadPostgres(pool *pgxpool.Pool) *Postgres {
 
 // Close writes what is queued, refuses further appends with [ErrClosed], and
 // waits for the log's goroutines to end.
-func (p *Postgres) Close() {
+func (p *Postgres) Close() { p.Shutdown(context.Background()) }
+
+// Shutdown is Close, but what is not written when ctx ends is given up: it fails with
+// [ErrUnavailable], and may or may not be stored. Somebody else may hold the log for
+// longer than a process has that is to end.
+func (p *Postgres) Shutdown(ctx context.Context) {
+	defer context.AfterFunc(ctx, p.appender.giveUp)()
 	p.appender.close()
 	p.stop()
 	p.done.Wait()
+	p.appender.giveUp()
 }
 
 // Changed implements [Store].

@@ -30,8 +30,8 @@ type backend struct {
 	waiting    *waiting       // nil in memory
 	queued     func() int     // appends that wait
 	rebuilds   func(context.Context) ([]projections.Rebuilding, error)
-	nats       *nats.Publisher // nil when publishing is dormant
-	close      func()
+	nats       *nats.Publisher       // nil when publishing is dormant
+	close      func(context.Context) // gives up what is not written when the context ends
 }
 
 func (b *backend) importer(seen *observation) eventstore.Importer {
@@ -70,11 +70,11 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, se
 		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
 		nats:       publisher,
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
-		close: func() {
+		close: func(ctx context.Context) {
 			rebuilder.Close()
 			closeNATS(publisher)
-			log.Close()
-			pool.Close()
+			log.Shutdown(ctx)
+			closePool(ctx, pool)
 		},
 	}, nil
 }
@@ -90,7 +90,21 @@ func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, pub
 		past:       rows.NewPast(projections.PastConfig{Log: log, Params: params, MaxEvents: s.Past.MaxEvents}),
 		nats:       publisher,
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
-		close:      func() { closeNATS(publisher) },
+		close:      func(context.Context) { closeNATS(publisher) },
+	}
+}
+
+// closePool does not wait longer than until ctx ends: PostgreSQL may not answer, and the
+// end of the process closes connections as well.
+func closePool(ctx context.Context, pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-ctx.Done():
 	}
 }
 

@@ -27,6 +27,10 @@ const (
 	answerTimeout = bodyTimeout + 10*time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 32 << 10
+
+	// lastMoment is what is left for writing what is queued when requests have taken all
+	// the time that there was for stopping.
+	lastMoment = time.Second
 )
 
 type serveCmd struct {
@@ -76,7 +80,11 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if err != nil {
 		return err
 	}
-	defer backend.close()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(left(), lastMoment))
+		defer cancel()
+		backend.close(ctx)
+	}()
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -258,3 +258,31 @@ func TestUpstreams(t *testing.T) {
 	load.end()
 	w.reconcile()
 }
+
+// TestTerminationWhileBroken ends a server that cannot write what it has: it still ends
+// in time.
+func TestTerminationWhileBroken(t *testing.T) {
+	t.Parallel()
+	for name, inject := range map[string]func(*world, *rand.Rand) (heal func()){
+		"somebody holds the log":        holdLog,
+		"PostgreSQL does not answer":    network(hanging),
+		"PostgreSQL cannot be reached":  network(refusing),
+		"somebody locks the aggregates": func(w *world, _ *rand.Rand) func() { return w.transaction(w.database, locks[2]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, setup{servers: 1, seed: seedOf(t)})
+			load := w.work(roles{"appender": 8, "gambler": 8, "importer": 2, "reader": 6})
+			time.Sleep(500 * time.Millisecond)
+			heal := inject(w, rand.New(rand.NewPCG(w.seed, 99)))
+			time.Sleep(500 * time.Millisecond)
+			if err := w.servers[0].stop(); err != nil {
+				w.errorf("%v", err)
+			}
+			heal()
+			w.restart(w.servers[0])
+			load.end()
+			w.reconcile()
+		})
+	}
+}
