@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -85,6 +86,20 @@ func (b *balancer) next() *target {
 		candidate := b.targets[b.turn.Add(1)%uint64(len(b.targets))]
 		if candidate.ready.Load() {
 			return candidate
+		}
+	}
+	return nil
+}
+
+// wait returns when all targets have been found ready.
+func (b *balancer) wait(ctx context.Context) error {
+	for _, t := range b.targets {
+		for !t.ready.Load() {
+			select {
+			case <-time.After(probeInterval / 10):
+			case <-ctx.Done():
+				return fmt.Errorf("%s is not ready: %w", t.url, context.Cause(ctx))
+			}
 		}
 	}
 	return nil

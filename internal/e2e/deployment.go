@@ -208,19 +208,22 @@ func (d *deployment) stopReplicas() error {
 	return errors.Join(problems...)
 }
 
-func (d *deployment) startBalancer(context.Context) error {
+func (d *deployment) startBalancer(ctx context.Context) error {
 	b, err := newBalancer(d.replicaURLs())
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	life, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { b.run(ctx) })
+	running.Go(func() { b.run(life) })
 	d.onStop(func() error {
 		cancel()
 		running.Wait()
 		return nil
 	})
+	if err := b.wait(ctx); err != nil {
+		return err
+	}
 	d.url, err = d.listen(b)
 	return err
 }

@@ -55,7 +55,7 @@ func TestReconcileNotices(t *testing.T) {
 		{"a client saw another event", func() { w.followed[4][0]++ }, inLog, `saw another event at 5`},
 		{"an event's content changed", unlocked(`UPDATE reputation_events SET nft_id = 'agent:x' WHERE position = 6`), inLog, `position 6 has an event that nobody sent`},
 		{"a row is another", unlocked(`UPDATE reputation_aggregates SET aggregate = jsonb_set(aggregate, '{sample_count}', '77') WHERE nft_id = 'agent:7'`), w.reconcileRows, `reputation_aggregates agent:7`},
-		{"a failure is missing", unlocked(`DELETE FROM projection_failures WHERE (projection, position) IN (SELECT projection, max(position) FROM projection_failures GROUP BY 1)`), func() { w.reconcileAside(w.reconcileLog()) }, `has set \d+ events aside, of`},
+		{"a failure is made up", unlocked(`INSERT INTO projection_failures (projection, position, nft_id, reason, detail) VALUES ('aggregates', 1000000, 'agent:8', 'unknown_type', '')`), func() { w.reconcileAside(w.reconcileLog()) }, `has set \d+ events aside, of`},
 		{"a position is missing", unlocked(`UPDATE reputation_events SET position = position + 1 WHERE position = ` + fmt.Sprint(last)), inLog, `has position \d+ as its row`},
 	} {
 		heard := &hearing{TB: t}
