@@ -131,7 +131,8 @@ func (p *Postgres) rebuild(ctx context.Context, r *rebuild) ([]Rebuilt, error) {
 }
 
 // rebuild is a run of [Postgres.Rebuild]. All is written through the connection
-// that holds the locks: whoever loses the locks has lost the means to write.
+// that holds the locks: whoever loses the locks has lost the means to write. Only
+// tables that are loaded apart are not, and have a lock of their own.
 type rebuild struct {
 	RebuildConfig
 	conn    *pgx.Conn
