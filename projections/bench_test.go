@@ -47,6 +47,7 @@ func durable(b *testing.B) *pgxpool.Pool {
 
 // pages makes page after page of a log that is nowhere stored, and folds them.
 type pages struct {
+	pool   *pgxpool.Pool
 	rows   *projections.Postgres
 	leases []*projections.Lease
 	agents int
@@ -56,7 +57,7 @@ type pages struct {
 
 func newPages(b *testing.B, pool *pgxpool.Pool, agents int, names ...string) *pages {
 	b.Helper()
-	p := &pages{rows: projections.NewPostgres(pool), agents: agents, now: time.Now()}
+	p := &pages{pool: pool, rows: projections.NewPostgres(pool), agents: agents, now: time.Now()}
 	for _, name := range names {
 		lease, err := p.rows.Acquire(b.Context(), name, reputation.DefaultParams())
 		if err != nil {
@@ -86,6 +87,21 @@ func (p *pages) fold(b *testing.B, pick func(i int) int) {
 		if err := lease.Fold(b.Context(), page); err != nil {
 			b.Fatal(err)
 		}
+	}
+	p.store(b, &page.Events[benchPage-1])
+}
+
+// store puts the last event of a page into the log, where the next page looks for it.
+func (p *pages) store(b *testing.B, e *eventstore.PageEvent) {
+	b.Helper()
+	b.StopTimer()
+	defer b.StartTimer()
+	_, err := p.pool.Exec(b.Context(), `
+		WITH plain AS (SELECT set_config('session_replication_role', 'replica', true))
+		INSERT INTO reputation_events (position, nft_id, event_type, event, created_at)
+		SELECT $1, $2, 'quality_signal', '{}', $3 FROM plain`, e.Position, e.NFT, e.CreatedAt)
+	if err != nil {
+		b.Fatal(err)
 	}
 }
 
