@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"dixie/auth"
+	"dixie/internal/logtext"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -407,26 +408,6 @@ func FuzzAllowlist(f *testing.F) {
 	})
 }
 
-// lines are of a log that one goroutine writes and another reads.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// take returns the lines since it was last called.
-func (l *lines) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.text.Reset()
-	return l.text.String()
-}
-
 // logTo is a logger whose lines can be read.
 func logTo(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -769,7 +750,7 @@ func TestRun(t *testing.T) {
 	path := file(t, `{"wallets": ["`+wallet.String()+`"]}`)
 	good := read(t, path)
 	synctest.Test(t, func(t *testing.T) {
-		var log lines
+		var log logtext.Log
 		list, err := auth.OpenAllowlist(path, logTo(&log))
 		if err != nil {
 			t.Fatal(err)
@@ -779,7 +760,7 @@ func TestRun(t *testing.T) {
 		running.Go(func() { list.Run(ctx) })
 		wantLog := func(parts ...string) {
 			t.Helper()
-			text := log.take()
+			text := log.Take()
 			for _, part := range parts {
 				if strings.Count(text, part) != 1 {
 					t.Errorf("%q is not once in the log:\n%s", part, text)
@@ -792,7 +773,7 @@ func TestRun(t *testing.T) {
 		}
 
 		settle()
-		if text := log.take(); text != "" {
+		if text := log.Take(); text != "" {
 			t.Errorf("a file at rest is reported:\n%s", text)
 		}
 
@@ -835,7 +816,7 @@ func TestRun(t *testing.T) {
 		write(t, path, plain)
 		settle()
 		wantPlainKeys(t, list)
-		if text := read(t, path) + log.take(); strings.Contains(text, "dxk_plain") {
+		if text := read(t, path) + log.Take(); strings.Contains(text, "dxk_plain") {
 			t.Errorf("plain keys stay in the file, or are in the log:\n%s", text)
 		}
 
@@ -882,7 +863,7 @@ func TestRunWithoutFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "allowlist.json")
 	synctest.Test(t, func(t *testing.T) {
-		var log lines
+		var log logtext.Log
 		list, err := auth.OpenAllowlist(path, logTo(&log))
 		if err != nil {
 			t.Fatal(err)
@@ -892,7 +873,7 @@ func TestRunWithoutFile(t *testing.T) {
 		running.Go(func() { list.Run(ctx) })
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if text := log.take(); text != "" {
+		if text := log.Take(); text != "" {
 			t.Errorf("a file that never was is reported:\n%s", text)
 		}
 		secret := add(t, path, "bear", auth.ScopeRead)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dixie/internal/logtext"
 	"dixie/internal/pgtest"
 )
 
@@ -97,7 +98,7 @@ func TestAlarmsCountLines(t *testing.T) {
 	run(t, env, "migrate", "up")
 	run(t, append(env, "DIXIE_SCORING_PSEUDO_COUNT=4"), "rebuild") // so that what follows is not projected
 	token := strings.TrimSpace(run(t, env, "token", "--wallet", wallet))
-	c := &contained{cmd: exec.Command(dixie(t), "serve"), log: &lockedBuffer{}, done: make(chan error, 1)}
+	c := &contained{cmd: exec.Command(dixie(t), "serve"), log: &logtext.Log{}, done: make(chan error, 1)}
 	c.cmd.Env, c.cmd.Stderr = env, c.log
 	if err := c.run(t); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"dixie/internal/logtext"
 )
 
 const composeFile = "docker-compose.integration.yml"
@@ -178,7 +180,7 @@ func TestComposeVariables(t *testing.T) {
 // signsTokens starts a server that must publish one key.
 func signsTokens(t *testing.T, env []string) {
 	t.Helper()
-	c := &contained{cmd: exec.Command(dixie(t), "serve"), log: &lockedBuffer{}, done: make(chan error, 1)}
+	c := &contained{cmd: exec.Command(dixie(t), "serve"), log: &logtext.Log{}, done: make(chan error, 1)}
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = env, c.log, c.log
 	if err := c.run(t); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package deploy_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -13,12 +12,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"dixie/internal/fakefinn"
+	"dixie/internal/logtext"
 )
 
 // enterVariable names the root that the test binary enters, instead of testing.
@@ -55,25 +54,8 @@ func imageRoot(t *testing.T, trusted []byte) string {
 // contained is a program in an empty root.
 type contained struct {
 	cmd  *exec.Cmd
-	log  *lockedBuffer
+	log  *logtext.Log
 	done chan error
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // start runs a program in a root that it cannot write to, except for /data.
@@ -86,7 +68,7 @@ func start(t *testing.T, root string, env []string, args ...string) *contained {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &contained{cmd: exec.Command(self, args...), log: &lockedBuffer{}, done: make(chan error, 1)}
+	c := &contained{cmd: exec.Command(self, args...), log: &logtext.Log{}, done: make(chan error, 1)}
 	c.cmd.Env = append(env, enterVariable+"="+root)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.SysProcAttr = namespaces()

@@ -48,7 +48,7 @@ func TestAllIsLogged(t *testing.T) {
 				first := httptest.NewRequest(nethttp.MethodGet, tt.call.path, nil)
 				first.RemoteAddr = "127.0.0.1:1"
 				s.server.ServeHTTP(httptest.NewRecorder(), first)
-				log.reset()
+				log.Take()
 			}
 			s.do(t, tt.call.with("X-Request-Id", "the-id")).want(t, tt.status)
 			line := log.request(t)

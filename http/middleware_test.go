@@ -1,43 +1,20 @@
 package http_test
 
 import (
-	"bytes"
 	"log/slog"
 	nethttp "net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"dixie/http"
+	"dixie/internal/logtext"
 	"dixie/internal/telemetry"
 )
 
 // journal is a log of the server's that a test can read.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
-// reset empties the journal.
-func (j *journal) reset() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.text.Reset()
-}
+type journal struct{ logtext.Log }
 
 // keep makes a server write its log to j.
 func (j *journal) keep(c *http.Config) {

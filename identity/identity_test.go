@@ -1,7 +1,6 @@
 package identity_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,11 +10,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
 	"dixie/identity"
 	"dixie/internal/fakefinn"
+	"dixie/internal/logtext"
 )
 
 const (
@@ -46,16 +45,7 @@ func (d direct) RoundTrip(r *http.Request) (response *http.Response, err error) 
 }
 
 // journal is a log that can be read.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
+type journal struct{ logtext.Log }
 
 func (j *journal) logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(j, nil))
@@ -72,10 +62,8 @@ type transition struct {
 
 func (j *journal) transitions(t *testing.T) []transition {
 	t.Helper()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	var all []transition
-	for line := range strings.Lines(j.text.String()) {
+	for line := range strings.Lines(j.String()) {
 		var one transition
 		if err := json.Unmarshal([]byte(line), &one); err != nil {
 			t.Fatal(err)

@@ -26,6 +26,8 @@ import (
 	"golang.org/x/crypto/sha3"
 
 	"dixie/auth"
+	"dixie/internal/dixiecmd"
+	"dixie/internal/logtext"
 	"dixie/internal/pgtest"
 	"dixie/reputation"
 )
@@ -85,9 +87,9 @@ var servingLine = regexp.MustCompile(`"msg":"serving","url":"([^"]+)"`)
 // serveFor starts a server as operators do, without --dev.
 func serveFor(t *testing.T, env ...string) *server {
 	t.Helper()
-	s := &server{t: t, done: make(chan struct{}), log: &syncBuffer{}}
+	s := &server{t: t, done: make(chan struct{}), log: &logtext.Log{}}
 	s.cmd = exec.Command(dixie, "serve", "--host", "127.0.0.1", "--port", "0")
-	s.cmd.Env = append(cleanEnv(), env...)
+	s.cmd.Env = append(dixiecmd.Environ(), env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -14,10 +14,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"dixie/internal/dixiecmd"
+	"dixie/internal/logtext"
 )
 
 // dixie is the path of the real binary, built once for all tests: what is tested
@@ -47,12 +49,7 @@ func cli(t *testing.T, env []string, args ...string) (stdout, stderr string, err
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, dixie, args...)
-	cmd.Env = append(cleanEnv(), env...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
-	return out.String(), errs.String(), err
+	return dixiecmd.Run(ctx, dixie, append(dixiecmd.Environ(), env...), args...)
 }
 
 // mustCLI fails the test when the command fails.
@@ -65,44 +62,13 @@ func mustCLI(t *testing.T, env []string, args ...string) string {
 	return stdout
 }
 
-// cleanEnv is this process' environment without settings of the service.
-func cleanEnv() []string {
-	var env []string
-	for _, variable := range os.Environ() {
-		name, _, _ := strings.Cut(variable, "=")
-		ours := strings.HasPrefix(name, "DIXIE_") || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "FINN_") || name == "DATABASE_URL" || name == "NATS_URL" || name == "PORT"
-		if !ours {
-			env = append(env, variable)
-		}
-	}
-	return env
-}
-
 // server is a running dixie serve.
 type server struct {
 	t    *testing.T
 	url  string
 	cmd  *exec.Cmd
 	done chan struct{}
-	log  *syncBuffer
-}
-
-// syncBuffer is written by a process and read by its test.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log  *logtext.Log
 }
 
 var readyLine = regexp.MustCompile(`Dixie is ready at (http://\S+)`)
@@ -111,9 +77,9 @@ var readyLine = regexp.MustCompile(`Dixie is ready at (http://\S+)`)
 // ready.
 func serve(t *testing.T, env []string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, done: make(chan struct{}), log: &syncBuffer{}}
+	s := &server{t: t, done: make(chan struct{}), log: &logtext.Log{}}
 	s.cmd = exec.Command(dixie, append([]string{"serve", "--dev", "--port", "0"}, args...)...)
-	s.cmd.Env = append(append(cleanEnv(), "DIXIE_DEV_API_KEY="+devKey), env...)
+	s.cmd.Env = append(append(dixiecmd.Environ(), "DIXIE_DEV_API_KEY="+devKey), env...)
 	s.cmd.Stderr = s.log
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"dixie/internal/dixiecmd"
 	"dixie/internal/otlptest"
 	"dixie/internal/pgtest"
 )
@@ -205,7 +206,7 @@ func TestLogLines(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	key := strings.TrimSpace(mustCLI(t, nil, "apikey", "new", "--name", "tests", "--scopes", "read", "--allowlist-path", keys))
 	cmd := exec.Command(dixie, "serve", "--port", "0", "--host", "127.0.0.1", "--allowlist-path", keys)
-	cmd.Env = cleanEnv()
+	cmd.Env = dixiecmd.Environ()
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"dixie/internal/dixiecmd"
 	"dixie/internal/pgtest"
 )
 
@@ -89,7 +90,7 @@ func (r *rebuilding) start() *exec.Cmd {
 	r.t.Helper()
 	r.await("the locks of the last rebuild are free", `SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND classid = 1684633707`)
 	cmd := exec.Command(dixie, "rebuild")
-	cmd.Env = append(cleanEnv(), r.env...)
+	cmd.Env = append(dixiecmd.Environ(), r.env...)
 	cmd.Stderr = &bytes.Buffer{}
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)

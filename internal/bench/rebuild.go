@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"dixie/internal/dixiecmd"
 )
 
 const (
@@ -106,7 +108,7 @@ type usage struct {
 // runDixie runs a command on a database.
 func (r *run) runDixie(ctx context.Context, p *postgres, database string, args ...string) (usage, error) {
 	cmd := exec.CommandContext(ctx, r.dixie, args...)
-	cmd.Env = append(cmd.Environ(), "DATABASE_URL="+p.server.URL(database))
+	cmd.Env = append(dixiecmd.Environ(), "DATABASE_URL="+p.server.URL(database))
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
 	if err != nil {

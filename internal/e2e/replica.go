@@ -12,10 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"dixie/internal/dixiecmd"
 )
 
 const (
@@ -98,15 +99,7 @@ func (r *replica) launch(ctx context.Context, env map[string]string) error {
 
 // environment is this process' without settings of the service, and variables.
 func environment(variables map[string]string) []string {
-	var env []string
-	for _, entry := range os.Environ() {
-		name, _, _ := strings.Cut(entry, "=")
-		ours := name == "DATABASE_URL" || name == "NATS_URL" || name == "PORT" || strings.HasPrefix(name, "DIXIE_") ||
-			strings.HasPrefix(name, "FINN_") || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "E2E_")
-		if !ours {
-			env = append(env, entry)
-		}
-	}
+	env := dixiecmd.Environ("E2E_")
 	for name, value := range variables {
 		env = append(env, name+"="+value)
 	}

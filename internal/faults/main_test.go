@@ -1,7 +1,6 @@
 package faults_test
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dixie/internal/dixiecmd"
 )
 
 var (
@@ -64,12 +65,7 @@ func cli(database string, arguments ...string) (stdout, stderr string, err error
 func cliWith(env []string, arguments ...string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, dixie, arguments...)
-	cmd.Env = append(cleanEnv(), env...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
-	return out.String(), errs.String(), err
+	return dixiecmd.Run(ctx, dixie, append(cleanEnv(), env...), arguments...)
 }
 
 // mustCLI ends the test when the command fails.
@@ -82,15 +78,5 @@ func mustCLI(t testing.TB, database string, arguments ...string) string {
 	return stdout
 }
 
-// cleanEnv is this process' environment without settings of the service.
-func cleanEnv() []string {
-	env := []string{"GORACE=halt_on_error=1"}
-	for _, variable := range os.Environ() {
-		name, _, _ := strings.Cut(variable, "=")
-		ours := strings.HasPrefix(name, "DIXIE_") || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "FINN_") || strings.HasPrefix(name, "PG")
-		if !ours && name != "DATABASE_URL" && name != "NATS_URL" && name != "PORT" {
-			env = append(env, variable)
-		}
-	}
-	return env
-}
+// cleanEnv is the environment of what the harness runs.
+func cleanEnv() []string { return append(dixiecmd.Environ("PG"), "GORACE=halt_on_error=1") }

@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,6 +21,7 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"dixie/eventstore"
+	"dixie/internal/logtext"
 	"dixie/internal/otlptest"
 	"dixie/internal/pgtest"
 	"dixie/internal/telemetry"
@@ -455,7 +454,7 @@ func refuse(t *testing.T, endpoint, part string) {
 // and its stop does not wait longer than it was told to.
 func TestCollectorAway(t *testing.T) {
 	t.Parallel()
-	var log journal
+	var log logtext.Log
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client has left
 		<-r.Context().Done()
@@ -479,7 +478,7 @@ func TestCollectorAway(t *testing.T) {
 // ends, with what the collector said.
 func TestCollectorRefuses(t *testing.T) {
 	t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
-	var log journal
+	var log logtext.Log
 	refused, taken := make(chan struct{}, 10), make(chan struct{}, 10)
 	var well atomic.Bool
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -506,24 +505,6 @@ func TestCollectorRefuses(t *testing.T) {
 	if strings.Count(text, "cannot be exported") != 1 || strings.Count(text, "exported again") != 1 || !strings.Contains(text, "go away") || len(text) > 1000 {
 		t.Errorf("the log: %s", text)
 	}
-}
-
-// journal is a log that is written and read at the same time.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 // TestDiscretion: whatever a library puts into a span, only what is known to be
