@@ -47,7 +47,7 @@ type postgresLease struct {
 	remembered *remembered
 }
 
-// acquire waits for the lock of a projection. Key (1684633706, hash of the name).
+// acquire waits for the lock of a projection.
 func (p *Postgres) acquire(ctx context.Context, projection, version string, standby func()) (lease, error) {
 	for {
 		conn, err := p.tryLock(ctx, projection)
@@ -73,7 +73,7 @@ func (p *Postgres) tryLock(ctx context.Context, projection string) (*pgxpool.Con
 		return nil, unavailable("connect", err)
 	}
 	var locked bool
-	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(1684633706, hashtext($1))`, projection).Scan(&locked)
+	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+projectorLock+`, hashtext($1))`, projection).Scan(&locked)
 	if err != nil || !locked {
 		conn.Release()
 		return nil, unavailable("lock the projection", err)
@@ -120,7 +120,7 @@ func (l *postgresLease) tell(ctx context.Context) error {
 
 // check refuses a checkpoint of another version, or of another log.
 func (l *postgresLease) check(ctx context.Context) error {
-	c, err := l.checkpoint(ctx)
+	c, err := l.checkpoint(ctx, l.conn)
 	if err != nil {
 		return err
 	}
@@ -128,9 +128,10 @@ func (l *postgresLease) check(ctx context.Context) error {
 	return errors.Join(c.inLog(), c.ofVersion(l.version))
 }
 
-// checkpoint reads the checkpoint as it is stored.
-func (l *postgresLease) checkpoint(ctx context.Context) (checkpoint, error) {
-	rows, err := l.conn.Query(ctx, checkpointsInLog, []string{l.projection})
+// checkpoint reads the checkpoint as it is stored. The error wraps [pgx.ErrNoRows] when
+// there is none.
+func (l *postgresLease) checkpoint(ctx context.Context, q querier) (checkpoint, error) {
+	rows, err := q.Query(ctx, checkpointsInLog, []string{l.projection})
 	if err != nil {
 		return checkpoint{}, unavailable("read the checkpoint", err)
 	}
@@ -197,7 +198,7 @@ func (l *postgresLease) position() int64 { return l.at }
 // keep also looks whether the log is still the one that was folded: one that was
 // restored from an older backup has nothing new that would show it.
 func (l *postgresLease) keep(ctx context.Context) error {
-	c, err := l.checkpoint(ctx)
+	c, err := l.checkpoint(ctx, l.conn)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
@@ -254,15 +255,14 @@ func (l *postgresLease) transact(ctx context.Context, step step, work func(conte
 
 // lost says why the checkpoint could not be moved.
 func (l *postgresLease) lost(ctx context.Context, transaction pgx.Tx, from int64) error {
-	rows, err := transaction.Query(ctx, checkpointsInLog, []string{l.projection})
-	if err != nil {
-		return unavailable("read the checkpoint", err)
-	}
-	c, err := pgx.CollectExactlyOneRow(rows, scanCheckpoint)
+	c, err := l.checkpoint(ctx, transaction)
 	switch {
-	case err == nil && c.generation != l.generation:
+	case errors.Is(err, pgx.ErrNoRows): // it was emptied
+	case err != nil:
+		return err
+	case c.generation != l.generation:
 		return fmt.Errorf("%w: %w", ErrLost, errRebuilt)
-	case err == nil && c.inLog() != nil:
+	case c.inLog() != nil:
 		return fmt.Errorf("%w: %w", ErrLost, c.inLog())
 	}
 	return fmt.Errorf("%w: the checkpoint of %s is no longer at %d", ErrLost, l.projection, from)

@@ -128,11 +128,7 @@ func (p *Postgres) refusals(ctx context.Context, params reputation.Params) (map[
 func (p *Postgres) tenures(ctx context.Context) (map[string]tenure, error) {
 	rows, err := p.pool.Query(ctx, `
 		SELECT c.projection, coalesce(c.holder, ''), c.held_since, coalesce(c.last_error, ''), c.last_error_at,
-		       EXISTS (
-		       SELECT FROM pg_locks AS l
-		        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = c.holder_pid AND l.classid = 1684633706
-		          AND l.objid = (hashtext(c.projection)::bigint & 4294967295)::oid
-		          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+		       `+holdsLock(projectorLock, `c.projection`, `c.holder_pid`)+`
 		  FROM projection_checkpoints AS c`)
 	if err != nil {
 		return nil, unavailable("read who projects", err)

@@ -13,16 +13,12 @@ import (
 
 // lastRebuilds reads the last rebuild of each projection. One that has not finished
 // is running if its session holds the lock.
-const lastRebuilds = `
+var lastRebuilds = `
 	SELECT r.projection, r.stage, r.version, r.holder, r.waits_for, r.started_at, coalesce(r.finished_at, r.updated_at),
 	       r.position, r.head, coalesce(r.failure, ''), coalesce(r.nfts, 0), coalesce(r.set_aside, 0),
 	       CASE WHEN r.failure IS NOT NULL THEN 'failed'
 	            WHEN r.finished_at IS NOT NULL THEN 'done'
-	            WHEN EXISTS (
-	                 SELECT FROM pg_locks AS l
-	                  WHERE l.locktype = 'advisory' AND l.granted AND l.pid = r.pid AND l.classid = 1684633707
-	                    AND l.objid = (hashtext(r.projection)::bigint & 4294967295)::oid
-	                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+	            WHEN ` + holdsLock(rebuildLock, `r.projection`, `r.pid`) + `
 	            THEN 'running'
 	            ELSE 'interrupted' END
 	  FROM projection_rebuilds AS r
@@ -56,8 +52,7 @@ func (p *Postgres) Rebuilds(ctx context.Context) ([]Rebuilding, error) {
 }
 
 // claim returns a connection that holds the locks of the projections, and notes
-// who holds them. The error is a [*RebuildingError] when another one does. Key
-// (1684633707, hash of the name).
+// who holds them. The error is a [*RebuildingError] when another one does.
 func (p *Postgres) claim(ctx context.Context, config RebuildConfig) (*pgx.Conn, error) {
 	pooled, err := p.pool.Acquire(ctx)
 	if err != nil {
@@ -115,9 +110,9 @@ func claimWith(ctx context.Context, conn *pgx.Conn, config RebuildConfig) error 
 // moment is that of a session which loads tables apart from the one that held the
 // lock before; it may end a little later.
 func lockRebuild(ctx context.Context, conn *pgx.Conn, projection string) (locked bool, err error) {
-	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(1684633707, hashtext($1))`, projection).Scan(&locked)
+	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+rebuildLock+`, hashtext($1))`, projection).Scan(&locked)
 	if err == nil && locked {
-		_, err = conn.Exec(ctx, `SELECT pg_advisory_xact_lock(1684633708, hashtext($1))`, projection)
+		_, err = conn.Exec(ctx, lockLoading, projection)
 	}
 	return locked, unavailable("lock the rebuild", err)
 }
@@ -227,7 +222,7 @@ func (r *rebuild) lockAnew(ctx context.Context, conn *pgx.Conn, projection strin
 func (r *rebuild) endSession(ctx context.Context, conn *pgx.Conn) (ended bool, err error) {
 	err = conn.QueryRow(ctx, `
 		SELECT count(pg_terminate_backend(pid)) = 0 FROM pg_locks
-		 WHERE locktype = 'advisory' AND granted AND classid = 1684633707 AND pid = $1
+		 WHERE locktype = 'advisory' AND granted AND classid = `+rebuildLock+` AND pid = $1
 		   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, r.pid()).Scan(&ended)
 	return ended, unavailable("end the session of the rebuild", err)
 }

@@ -7,6 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// lockLoading takes the loading lock of a projection until the end of the transaction.
+const lockLoading = `SELECT pg_advisory_xact_lock(` + loadingLock + `, hashtext($1))`
+
 // errLostLock says that the session that holds the lock of a rebuild has ended.
 var errLostLock = errors.New("the rebuild has lost its lock")
 
@@ -34,11 +37,14 @@ func (r *rebuild) load(ctx context.Context) error {
 		<-done
 		return err
 	}
-	if err := r.meanwhile(ctx, func(context.Context) error { return <-done }); err != nil {
-		return err
+	err = r.meanwhile(ctx, func(waiting context.Context) error {
+		defer context.AfterFunc(waiting, cancel)()
+		return <-done
+	})
+	if err == nil {
+		r.saved()
 	}
-	r.saved()
-	return nil
+	return err
 }
 
 // loadApart loads shadows through the connection that reads the log.
@@ -47,17 +53,17 @@ func (r *rebuild) loadApart(ctx context.Context, shadows []shadow) error {
 		return nil
 	}
 	return transact(ctx, r.log.conn, func(tx pgx.Tx) error {
-		if err := r.lockLoading(ctx, tx, shadows); err != nil {
+		if err := r.secureLoading(ctx, tx, shadows); err != nil {
 			return err
 		}
 		return r.loadShadows(ctx, tx, shadows)
 	})
 }
 
-// lockLoading takes the locks that keep the next rebuild of a projection from
+// secureLoading takes the locks that keep the next rebuild of a projection from
 // beginning while a session still loads which is not the one that holds the locks
 // of the rebuild. With them it is sure that no next rebuild has begun.
-func (r *rebuild) lockLoading(ctx context.Context, tx pgx.Tx, shadows []shadow) error {
+func (r *rebuild) secureLoading(ctx context.Context, tx pgx.Tx, shadows []shadow) error {
 	_, err := tx.Exec(ctx, `
 		SET LOCAL idle_in_transaction_session_timeout = '60s';
 		SET LOCAL lock_timeout = '10s'`)
@@ -66,14 +72,10 @@ func (r *rebuild) lockLoading(ctx context.Context, tx pgx.Tx, shadows []shadow) 
 	}
 	for _, s := range shadows {
 		var held bool
-		_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(1684633708, hashtext($1))`, s.setAside().projection)
+		name := s.setAside().projection
+		_, err := tx.Exec(ctx, lockLoading, name)
 		if err == nil {
-			err = tx.QueryRow(ctx, `
-				SELECT EXISTS (
-				       SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = $2 AND classid = 1684633707
-				          AND objid = (hashtext($1)::bigint & 4294967295)::oid
-				          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`,
-				s.setAside().projection, r.pid()).Scan(&held)
+			err = tx.QueryRow(ctx, `SELECT `+holdsLock(rebuildLock, `$1`, `$2`), name, r.pid()).Scan(&held)
 		}
 		if err != nil {
 			return unavailable("lock the loading", err)

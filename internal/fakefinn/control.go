@@ -26,12 +26,9 @@ func (s Shape) MarshalText() ([]byte, error) { return []byte(shapes[s]), nil }
 
 // UnmarshalText reads the name of a shape.
 func (s *Shape) UnmarshalText(text []byte) error {
-	at := slices.Index(shapes, string(text))
-	if at < 0 {
-		return fmt.Errorf("must be one of %v, found %q", shapes, text)
-	}
+	at, err := indexOf(shapes, text)
 	*s = Shape(at)
-	return nil
+	return err
 }
 
 // MarshalText returns the name of a trouble.
@@ -39,12 +36,18 @@ func (t Trouble) MarshalText() ([]byte, error) { return []byte(troubles[t]), nil
 
 // UnmarshalText reads the name of a trouble.
 func (t *Trouble) UnmarshalText(text []byte) error {
-	at := slices.Index(troubles, string(text))
-	if at < 0 {
-		return fmt.Errorf("must be one of %v, found %q", troubles, text)
-	}
+	at, err := indexOf(troubles, text)
 	*t = Trouble(at)
-	return nil
+	return err
+}
+
+// indexOf is the number of a name, and 0 with an error when it is none.
+func indexOf(names []string, name []byte) (int, error) {
+	at := slices.Index(names, string(name))
+	if at < 0 {
+		return 0, fmt.Errorf("must be one of %v, found %q", names, name)
+	}
+	return at, nil
 }
 
 // Control answers the routes by which another process has this finn in hand. They
