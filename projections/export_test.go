@@ -90,10 +90,8 @@ func Repacked(agents ...*reputation.Agent) []*reputation.Agent {
 // write: the table, the key, and the columns in JSON.
 func FoldInMemory(params reputation.Params, events []eventstore.PageEvent) (rows []string, failures []Failure) {
 	agents, cohorts := newAgentShadow(params), newCohortShadow(params)
-	for i := range events {
-		agents.fold(&events[i])
-		cohorts.fold(&events[i])
-	}
+	agents.fold(events)
+	cohorts.fold(events)
 	all := func(string) bool { return true }
 	for table, computed := range map[string]iter.Seq[row]{
 		aggregatesTable: agents.computedAggregates(all), collectionsTable: agents.computedCollections(),

@@ -422,11 +422,7 @@ func (r *rebuild) foldShadows(events []eventstore.PageEvent) {
 	others.Wait()
 }
 
-func foldEvents(s shadow, events []eventstore.PageEvent) {
-	for i := range events {
-		s.fold(&events[i])
-	}
-}
+func foldEvents(s shadow, events []eventstore.PageEvent) { s.fold(events) }
 
 // spill saves failures when there are many. Not during the swap, whose transaction
 // may be rolled back.

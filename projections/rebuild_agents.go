@@ -55,7 +55,7 @@ type agentShadow struct {
 	names  *names
 	packer packer
 
-	index map[string]int32 // of rows, by NFT
+	index rowIndex
 	rows  chunked[agentRow]
 
 	scratch reputation.Agent // of small rows, while they are folded
@@ -64,50 +64,63 @@ type agentShadow struct {
 	collections map[string]*collectionRow
 
 	changed changes
+	touched byte // keeps the compiler from leaving touch out
 }
 
 type agentRow struct {
 	nft      string
 	packed   []byte // nil while the agent is open
 	position int64  // of the last event in it
+
+	collection *collectionRow // nil until an event has been folded
 }
 
 type collectionRow struct {
 	reputation.Collection
-	position int64 // of the last event in it
+	position int64 // of the last event in it, or noPosition
 }
+
+// noPosition is the position of a collection that no event has been folded into.
+const noPosition = -1
 
 func newAgentShadow(params reputation.Params) *agentShadow {
 	names := newNames()
 	return &agentShadow{
 		aside: aside{projection: Aggregates}, params: params, names: names, packer: packer{names: names},
-		index: map[string]int32{}, open: largeAgents{places: map[int32]int{}}, collections: map[string]*collectionRow{},
+		index: rowIndex{}, open: largeAgents{places: map[int32]int{}}, collections: map[string]*collectionRow{},
 	}
 }
 
 func (s *agentShadow) live() []string { return []string{aggregatesTable, collectionsTable} }
 func (s *agentShadow) nfts() int64    { return int64(s.rows.length) }
 
-// fold folds one event.
-func (s *agentShadow) fold(e *eventstore.PageEvent) {
+// fold implements [shadow].
+func (s *agentShadow) fold(events []eventstore.PageEvent) {
+	s.index.each(events, s.touch, s.foldOne)
+}
+
+// touch has a row read into the cache.
+func (s *agentShadow) touch(i int32) {
+	packed := s.rows.at(i).packed
+	for at := 0; at < min(len(packed), 16*cacheLine); at += cacheLine {
+		s.touched += packed[at]
+	}
+}
+
+// foldOne folds the event of a row, if there is one.
+func (s *agentShadow) foldOne(e *eventstore.PageEvent, i int32) {
 	if e.Err != nil {
 		s.set(e, e.Err)
 		return
 	}
-	collection, old := s.collections[e.Event.CollectionID]
-	if !old {
-		collection = &collectionRow{}
-	}
-	i, known := s.index[e.NFT]
-	if !known {
-		i = noRow
-	}
+	known := i != noRow
+	collection := s.collectionFor(i, e.Event.CollectionID)
 	agent := s.agentFor(i, &e.Event)
 	if err := s.params.FoldAggregate(agent, &collection.Collection, e.NFT, &e.Event); err != nil {
 		s.set(e, err)
 		return
 	}
-	if !old {
+	if collection.position == noPosition {
 		s.collections[s.names.share(e.Event.CollectionID)] = collection
 	}
 	if known {
@@ -116,8 +129,23 @@ func (s *agentShadow) fold(e *eventstore.PageEvent) {
 		i = s.add(e.NFT)
 	}
 	row := s.rows.at(i)
+	row.collection = collection
 	s.changed.note(i, row.position)
 	row.position, collection.position = e.Position, e.Position
+}
+
+// collectionFor is the collection of a row, which is that of its events or they do
+// not count, and a new one if there is none.
+func (s *agentShadow) collectionFor(i int32, id string) *collectionRow {
+	if i != noRow {
+		if collection := s.rows.at(i).collection; collection != nil {
+			return collection
+		}
+	}
+	if collection, known := s.collections[id]; known {
+		return collection
+	}
+	return &collectionRow{position: noPosition}
 }
 
 // agentFor is the agent of a row, as far as an event touches it. An NFT that has no

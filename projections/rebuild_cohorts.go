@@ -20,13 +20,13 @@ type cohortShadow struct {
 	params reputation.Params
 	names  *names
 
-	index map[string]int32 // of rows, by NFT
+	index rowIndex
 	rows  chunked[memberRow]
 	keys  cohortKeys
 	rare  map[rareCohort]reputation.Timestamp // spelled so that they have no compact form
 
-	scratch map[reputation.CohortKey]reputation.TaskCohort
 	changed changes
+	touched int32              // keeps the compiler from leaving touch out
 	joined  []int32            // rows that are new since they were saved
 	cleared map[int32]struct{} // rows that were reset since they were saved
 }
@@ -51,48 +51,67 @@ type rareCohort struct{ row, key int32 }
 func newCohortShadow(params reputation.Params) *cohortShadow {
 	return &cohortShadow{
 		aside: aside{projection: Cohorts}, params: params, names: newNames(),
-		index: map[string]int32{}, keys: cohortKeys{numbers: map[reputation.CohortKey]int32{}},
-		rare:    map[rareCohort]reputation.Timestamp{},
-		scratch: map[reputation.CohortKey]reputation.TaskCohort{}, cleared: map[int32]struct{}{},
+		index: rowIndex{}, keys: cohortKeys{numbers: map[reputation.CohortKey]int32{}},
+		rare: map[rareCohort]reputation.Timestamp{}, cleared: map[int32]struct{}{},
 	}
 }
 
 func (s *cohortShadow) live() []string { return []string{cohortsTable, membersTable} }
 func (s *cohortShadow) nfts() int64    { return int64(s.rows.length) }
 
-// fold folds one event.
-func (s *cohortShadow) fold(e *eventstore.PageEvent) {
+// fold implements [shadow].
+func (s *cohortShadow) fold(events []eventstore.PageEvent) {
+	s.index.each(events, s.touch, s.foldOne)
+}
+
+// touch has a row read into the cache.
+func (s *cohortShadow) touch(i int32) {
+	for n := range s.rows.at(i).cohorts {
+		s.touched += s.rows.at(i).cohorts[n].key
+	}
+}
+
+// foldOne folds the event of a row, if there is one.
+func (s *cohortShadow) foldOne(e *eventstore.PageEvent, i int32) {
 	if e.Err != nil {
 		s.set(e, e.Err)
 		return
 	}
-	i, known := s.index[e.NFT]
-	if !known {
-		i = noRow
-	}
-	key, _, counts := reputation.CohortOf(&e.Event)
-	var cohorts reputation.Cohorts
+	known := i != noRow
+	collection := ""
 	if known {
-		cohorts.CollectionID = s.rows.at(i).collection
+		collection = s.rows.at(i).collection
 	}
-	if counts {
-		clear(s.scratch)
-		s.fill(i, key)
-		cohorts.ByKey = s.scratch
-	}
-	if err := s.params.FoldCohorts(&cohorts, e.NFT, &e.Event); err != nil {
+	cohort, counts := s.cohortFor(i, &e.Event)
+	cleared, err := s.params.FoldCohort(&cohort, collection, e.NFT, &e.Event)
+	if err != nil {
 		s.set(e, err)
 		return
 	}
 	if !known {
-		i = s.add(e.NFT, cohorts.CollectionID)
+		i = s.add(e.NFT, e.Event.CollectionID)
 	}
-	if cohorts.Cleared {
+	if cleared {
 		s.clear(i, e.Position)
 	}
-	if cohort, ok := cohorts.ByKey[key]; ok && counts {
+	if counts {
 		s.put(i, &cohort, e.Position)
 	}
+}
+
+// cohortFor is the cohort of a row that an event counts for, if it counts for one.
+func (s *cohortShadow) cohortFor(i int32, e *reputation.Event) (cohort reputation.TaskCohort, counts bool) {
+	key, _, counts := reputation.CohortOf(e)
+	if !counts {
+		return cohort, false
+	}
+	if number, known := s.keys.known(key); known && i != noRow {
+		row := s.rows.at(i)
+		if n, found := row.find(number); found {
+			return s.cohort(i, &row.cohorts[n]), true
+		}
+	}
+	return reputation.TaskCohort{ModelID: key.Model, TaskType: key.Task}, true
 }
 
 func (s *cohortShadow) add(nft, collection string) int32 {
@@ -103,18 +122,6 @@ func (s *cohortShadow) add(nft, collection string) int32 {
 		s.joined = append(s.joined, i)
 	}
 	return i
-}
-
-// fill puts a cohort that is known into the scratch.
-func (s *cohortShadow) fill(i int32, key reputation.CohortKey) {
-	number, known := s.keys.numbers[key]
-	if i == noRow || !known {
-		return
-	}
-	row := s.rows.at(i)
-	if n, found := row.find(number); found {
-		s.scratch[key] = s.cohort(i, &row.cohorts[n])
-	}
 }
 
 func (r *memberRow) find(key int32) (n int, found bool) {
@@ -200,6 +207,7 @@ type cohortKeys struct {
 	numbers map[reputation.CohortKey]int32
 	all     []numberedKey
 	free    []int32 // numbers that no cohort has any more
+	recent  recent
 }
 
 type numberedKey struct {
@@ -207,8 +215,22 @@ type numberedKey struct {
 	rows int64 // that have it
 }
 
+// known is the number of a key, if it has one.
+func (k *cohortKeys) known(key reputation.CohortKey) (number int32, known bool) {
+	recent := k.recent.of(key.Model, string(key.Task))
+	if int(*recent) < len(k.all) && k.all[*recent].CohortKey == key {
+		return *recent, true
+	}
+	number, known = k.numbers[key]
+	if known {
+		*recent = number
+	}
+	return number, known
+}
+
+// number is the number of a key, which gets one.
 func (k *cohortKeys) number(key reputation.CohortKey) int32 {
-	number, known := k.numbers[key]
+	number, known := k.known(key)
 	if known {
 		return number
 	}

@@ -17,8 +17,8 @@ import (
 type shadow interface {
 	// live are the live tables, in the order in which readers lock them.
 	live() []string
-	// fold folds the next event.
-	fold(e *eventstore.PageEvent)
+	// fold folds the next events.
+	fold(events []eventstore.PageEvent)
 	// fetch reads the live rows that events are about to touch and that are not in
 	// memory yet. A rebuild, which begins without rows, has no use for it.
 	fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error
@@ -33,6 +33,47 @@ type shadow interface {
 	ids() []string
 	// setAside are the events that were set aside.
 	setAside() *aside
+}
+
+// rowIndex finds the row of an NFT.
+type rowIndex map[string]int32
+
+func (x rowIndex) row(nft string) int32 {
+	if i, known := x[nft]; known {
+		return i
+	}
+	return noRow
+}
+
+const (
+	// aheadEvents is how many events are looked at before they are folded.
+	aheadEvents = 32
+
+	cacheLine = 64
+)
+
+// each calls fold with events in order and their rows, or noRow. It touches the rows
+// of some events ahead of folding them: rows are anywhere in memory, and waiting for
+// many at once instead of for one after another took a sixth of the time off.
+func (x rowIndex) each(events []eventstore.PageEvent, touch func(i int32), fold func(e *eventstore.PageEvent, i int32)) {
+	var rows [aheadEvents]int32
+	for some := range slices.Chunk(events, aheadEvents) {
+		for n := range some {
+			rows[n] = x.row(some[n].NFT)
+		}
+		for _, i := range rows[:len(some)] {
+			if i != noRow {
+				touch(i)
+			}
+		}
+		for n := range some {
+			i := rows[n]
+			if i == noRow { // until an event before it
+				i = x.row(some[n].NFT)
+			}
+			fold(&some[n], i)
+		}
+	}
 }
 
 func newShadow(projection string, params reputation.Params) shadow {

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -269,11 +270,10 @@ func (v *verification) foldBatch(ctx context.Context, b *logBatch, head int64) e
 
 // fold folds what the projection had folded in the snapshot.
 func (p *verified) fold(events []eventstore.PageEvent) {
-	for i := range events {
-		if events[i].Position <= p.checkpoint {
-			p.shadow.fold(&events[i])
-		}
-	}
+	folded, _ := slices.BinarySearchFunc(events, p.checkpoint+1, func(e eventstore.PageEvent, position int64) int {
+		return cmp.Compare(e.Position, position)
+	})
+	p.shadow.fold(events[:folded])
 }
 
 // choose decides which NFTs are compared.

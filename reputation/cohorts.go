@@ -17,18 +17,45 @@ type Cohorts struct {
 // for (protocol part I.4 and I.5). The error is nil or a [*SetAsideError] – the
 // same that [Params.FoldAggregate] gives; after an error nothing has changed.
 func (p Params) FoldCohorts(c *Cohorts, nft string, e *Event) error {
-	if err := accept(nft, c.CollectionID, e); err != nil {
+	key, _, counts := CohortOf(e)
+	cohort, known := c.ByKey[key]
+	if !known {
+		cohort = TaskCohort{ModelID: key.Model, TaskType: key.Task}
+	}
+	cleared, err := p.FoldCohort(&cohort, c.CollectionID, nft, e)
+	if err != nil {
 		return err
 	}
 	c.CollectionID = e.CollectionID
-	if _, reset := e.Body.(ReputationReset); reset {
+	if cleared {
 		c.ByKey, c.Cleared = nil, true
-		return nil
 	}
-	if key, score, ok := CohortOf(e); ok {
-		p.observeCohort(c, key, score, e.Timestamp)
+	if counts {
+		if c.ByKey == nil {
+			c.ByKey = make(map[CohortKey]TaskCohort, 1)
+		}
+		c.ByKey[key] = cohort
 	}
 	return nil
+}
+
+// FoldCohort is [Params.FoldCohorts] for whoever keeps the cohorts of an agent in
+// another form. cohort is the one that the event counts for, by [CohortOf], with its
+// key and nothing else if it is new; an event that counts for none leaves it alone.
+// collection is the agent's, and empty before its first event, after which it is the
+// event's. The answer is true when all cohorts are to be removed.
+func (p Params) FoldCohort(cohort *TaskCohort, collection, nft string, e *Event) (cleared bool, err error) {
+	if err := accept(nft, collection, e); err != nil {
+		return false, err
+	}
+	if _, score, counts := CohortOf(e); counts {
+		next := p.Damping.Dampen(cohort.PersonalScore, score, cohort.SampleCount)
+		cohort.PersonalScore = &next
+		cohort.SampleCount++
+		cohort.LastUpdated = cohort.LastUpdated.Later(e.Timestamp)
+	}
+	_, cleared = e.Body.(ReputationReset)
+	return cleared, nil
 }
 
 // CohortOf is the task cohort that an event counts for and the score that it
@@ -41,21 +68,6 @@ func CohortOf(e *Event) (CohortKey, float64, bool) {
 		return CohortKey{Model: body.ModelID, Task: body.TaskType}, body.Observation.Score, body.TaskType.Known()
 	}
 	return CohortKey{}, 0, false
-}
-
-func (p Params) observeCohort(c *Cohorts, key CohortKey, score float64, at Timestamp) {
-	if c.ByKey == nil {
-		c.ByKey = make(map[CohortKey]TaskCohort, 1)
-	}
-	cohort, ok := c.ByKey[key]
-	if !ok {
-		cohort = TaskCohort{ModelID: key.Model, TaskType: key.Task}
-	}
-	next := p.Damping.Dampen(cohort.PersonalScore, score, cohort.SampleCount)
-	cohort.PersonalScore = &next
-	cohort.SampleCount++
-	cohort.LastUpdated = cohort.LastUpdated.Later(at)
-	c.ByKey[key] = cohort
 }
 
 // Sorted are the cohorts by model and task.

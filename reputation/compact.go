@@ -43,16 +43,18 @@ func (t Timestamp) spelling() (spelling int, ok bool) {
 	if t.expanded() {
 		return int(t.text[0]), true
 	}
-	text, ok := strings.CutSuffix(t.text, "Z")
-	if !ok {
-		text, ok = strings.CutSuffix(t.text, numericUTC)
-		spelling = compactZoned
-	}
-	if !ok || len(text) < wholeSeconds {
+	length := len(t.text) - len("Z")
+	if length < wholeSeconds {
 		return 0, false
 	}
-	if len(text) > wholeSeconds {
-		digits := len(text) - wholeSeconds - len(".")
+	if t.text[length] != 'Z' {
+		if !strings.HasSuffix(t.text, numericUTC) {
+			return 0, false
+		}
+		length, spelling = len(t.text)-len(numericUTC), compactZoned
+	}
+	if length > wholeSeconds {
+		digits := length - wholeSeconds - len(".")
 		if digits > compactDigits {
 			return 0, false
 		}

@@ -118,7 +118,7 @@ func (d *decoder) err() error {
 
 func (d *decoder) decode(w *wire) {
 	ok := d.object("", func(name []byte) bool {
-		f, known := fieldNamed[string(name)]
+		f, known := fieldNamed(name)
 		if !known {
 			return d.unknown("", name)
 		}
@@ -143,11 +143,11 @@ func (d *decoder) atEnd() bool {
 // checkVariant reports fields that the type does not have, and those that it
 // lacks. Without a valid type only the envelope can be judged.
 func (d *decoder) checkVariant(w *wire) {
-	variant, known := variantOf[w.kind]
+	variant := variantOf(w.kind)
 	for f := range fieldCount {
 		rule := fields[f]
 		switch {
-		case w.has[f] && known && rule.allowed&variant == 0:
+		case w.has[f] && variant != inNone && rule.allowed&variant == 0:
 			d.problem(rule.name, "unknown field of a "+string(w.kind))
 		case !w.has[f] && (rule.required == inAll || rule.required&variant != 0):
 			d.problem(rule.name, requiredDetail)
@@ -407,7 +407,7 @@ func (d *decoder) timestamp(name string, to *Timestamp) bool {
 
 func (d *decoder) eventType(name string, to *Type) bool {
 	s, is, ok := d.str("", name)
-	if is && variantOf[Type(s)] == inNone {
+	if is && variantOf(Type(s)) == inNone {
 		d.problem(name, eventTypeRule+found(s))
 	}
 	*to = Type(s)

@@ -17,15 +17,26 @@ const (
 // event: it gives the same for an agent in which the others are empty, and leaves
 // them so. Aggregate.Transitions is only ever appended to.
 func PartsOf(e *Event) Parts {
-	switch e.Body.(type) {
+	switch body := e.Body.(type) {
 	case QualitySignal:
-		return PartDimensions
+		return dimensionsIn(body.Dimensions)
 	case ModelPerformance:
-		return PartDimensions | PartModelCohorts | PartEvaluators
+		parts := PartModelCohorts | dimensionsIn(body.Observation.Dimensions)
+		if body.Observation.EvaluatedBy != "" {
+			parts |= PartEvaluators
+		}
+		return parts
 	case TaskCompleted:
 		return PartTasks
 	case CredentialUpdate:
 		return PartCredentials
 	}
 	return PartModelCohorts | PartCredentials | PartDimensions | PartEvaluators | PartTasks
+}
+
+func dimensionsIn(dimensions Dimensions) Parts {
+	if len(dimensions) == 0 {
+		return 0
+	}
+	return PartDimensions
 }

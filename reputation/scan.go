@@ -42,7 +42,7 @@ func (s *scanner) scan(w *wire) bool {
 		return false
 	}
 	ok := s.object(func(name string) bool {
-		f, known := fieldNamed[name]
+		f, known := fieldNamed(name)
 		if !known || w.has[f] {
 			return false
 		}
@@ -55,7 +55,7 @@ func (s *scanner) scan(w *wire) bool {
 
 // complete says whether the fields are those that the type may and must have.
 func (w *wire) complete() bool {
-	variant := variantOf[w.kind]
+	variant := variantOf(w.kind)
 	if variant == inNone {
 		return false
 	}
@@ -207,19 +207,27 @@ func (s *scanner) literal(to *string) bool {
 	if !s.take('"') {
 		return false
 	}
-	start := s.at
-	for ; s.at < len(s.text); s.at++ {
-		switch c := s.text[s.at]; {
-		case c == '"':
-			*to = s.text[start:s.at]
-			s.at++
-			return true
-		case c < ' ', c == '\\', c >= utf8.RuneSelf:
-			return false
-		}
+	rest := s.text[s.at:]
+	n := 0
+	for n < len(rest) && plain[rest[n]] {
+		n++
 	}
-	return false
+	if n == len(rest) || rest[n] != '"' {
+		return false
+	}
+	*to = rest[:n]
+	s.at += n + 1
+	return true
 }
+
+// plain are the characters that stand for themselves in a string of JSON. Looking
+// them up takes a third of the time that comparing does.
+var plain = func() (is [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		is[c] = c != '"' && c != '\\'
+	}
+	return is
+}()
 
 func (s *scanner) name(most int, to *string) bool {
 	return s.literal(to) && len(*to) >= 1 && len(*to) <= most
