@@ -111,7 +111,7 @@ var ErrDrifted = errDrifted
 // ReadCopy decodes what a binary COPY of the log sends, in pieces of any size.
 func ReadCopy(pieces iter.Seq[[]byte], audit bool) (events []eventstore.PageEvent, found []Difference, err error) {
 	fields := (&logReader{audit: audit}).fields()
-	err = runPipeline(context.Background(), fields, 1,
+	err = runPipeline(context.Background(), fields, effort{processors: 1},
 		func(b *logBatch) error {
 			events, found = append(events, b.events...), append(found, b.found...)
 			return nil

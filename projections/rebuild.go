@@ -77,6 +77,10 @@ type RebuildConfig struct {
 	// that answers requests keeps one for them: with all busy, Go looks for what has
 	// come from the network only every 10 ms.
 	Processors int
+	// Rest is how long each of them rests when it has decoded or folded some events, as
+	// a multiple of the time that it took; 0 means not at all. The session that sends
+	// the log rests with them.
+	Rest float64
 
 	hook func(stage string) error // of tests
 }
@@ -172,7 +176,7 @@ func (p *Postgres) newRebuild(ctx context.Context, config RebuildConfig) (*rebui
 		r.close()
 		return nil, err
 	}
-	r.log.processors = r.Processors
+	r.log.effort = effort{processors: r.Processors, rest: r.Rest}
 	return r, nil
 }
 

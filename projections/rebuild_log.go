@@ -46,10 +46,15 @@ const (
 // logReader reads the log fast: binary COPY, which costs server and client least,
 // and decoding on all processors. It is not safe for concurrent use.
 type logReader struct {
-	conn  *pgx.Conn
-	audit bool // read all columns, and compare them with the events
-	// processors is how many decode or fold at a time; 0 is all that there are.
-	processors int
+	conn   *pgx.Conn
+	audit  bool // read all columns, and compare them with the events
+	effort effort
+}
+
+// effort is how much of the machine may be kept busy.
+type effort struct {
+	processors int     // that decode or fold at a time; 0 is all that there are
+	rest       float64 // of a processor after work, as a multiple of its time
 }
 
 func newLogReader(ctx context.Context, conn *pgx.Conn) (*logReader, error) {
@@ -85,7 +90,7 @@ func (l *logReader) each(
 func (l *logReader) eachBatch(
 	ctx context.Context, after, until int64, fold func(*logBatch) error, beat func() error,
 ) error {
-	return runPipeline(ctx, l.fields(), l.processors, fold, beat, func(ctx context.Context, p *logPipeline) error {
+	return runPipeline(ctx, l.fields(), l.effort, fold, beat, func(ctx context.Context, p *logPipeline) error {
 		return p.read(ctx, l, after, until)
 	})
 }
@@ -93,18 +98,18 @@ func (l *logReader) eachBatch(
 // runPipeline decodes what read writes and calls fold with it, in order. The tuples
 // have so many fields.
 func runPipeline(
-	ctx context.Context, fields, processors int, fold func(*logBatch) error, beat func() error, read func(context.Context, *logPipeline) error,
+	ctx context.Context, fields int, e effort, fold func(*logBatch) error, beat func() error, read func(context.Context, *logPipeline) error,
 ) error {
 	group, ctx := errgroup.WithContext(ctx)
 	decoders := min(runtime.GOMAXPROCS(0), maxDecoders)
-	if processors <= 0 {
-		processors = decoders + 1
+	if e.processors <= 0 {
+		e.processors = decoders + 1
 	}
 	// As many batches as all stages can be busy with at once.
 	n := 2*decoders + 3
 	p := &logPipeline{
 		free: make(chan *logBatch, n), raw: make(chan *logBatch, n), ordered: make(chan *logBatch, n),
-		busy: make(chan struct{}, processors),
+		busy: make(chan struct{}, e.processors), rest: e.rest,
 	}
 	for range n {
 		p.free <- &logBatch{ready: make(chan error, 1), fields: fields}
@@ -117,10 +122,7 @@ func runPipeline(
 	for range decoders {
 		group.Go(func() error {
 			for batch := range p.raw {
-				p.busy <- struct{}{}
-				err := batch.decode()
-				<-p.busy
-				batch.ready <- err
+				batch.ready <- p.work(batch.decode)
 			}
 			return nil
 		})
@@ -134,6 +136,7 @@ func runPipeline(
 type logPipeline struct {
 	free, raw, ordered chan *logBatch
 	busy               chan struct{} // has a value for each processor that is used
+	rest               float64       // as in effort
 }
 
 func (p *logPipeline) read(ctx context.Context, log *logReader, after, until int64) error {
@@ -155,6 +158,18 @@ func (p *logPipeline) read(ctx context.Context, log *logReader, after, until int
 	return nil
 }
 
+// work keeps a processor busy, and idle afterwards for as long as it is to rest.
+func (p *logPipeline) work(do func() error) error {
+	p.busy <- struct{}{}
+	defer func() { <-p.busy }()
+	start := time.Now()
+	err := do()
+	if p.rest > 0 {
+		time.Sleep(time.Duration(p.rest * float64(time.Since(start))))
+	}
+	return err
+}
+
 func (p *logPipeline) fold(fold func(*logBatch) error, beat func() error) error {
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
@@ -166,9 +181,7 @@ func (p *logPipeline) fold(fold func(*logBatch) error, beat func() error) error 
 			}
 			err := <-batch.ready
 			if err == nil {
-				p.busy <- struct{}{}
-				err = fold(batch)
-				<-p.busy
+				err = p.work(func() error { return fold(batch) })
 			}
 			if err != nil {
 				return err

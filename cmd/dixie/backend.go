@@ -61,9 +61,8 @@ func (s *serveCmd) openBackend(ctx context.Context, params reputation.Params, se
 		return nil, err
 	}
 	log := eventstore.OpenPostgres(pool, logger, seen.Metrics, seen.traces)
-	rebuilder := rows.NewRebuilder(projections.RebuildConfig{
-		Params: params, Logger: logger, Processors: max(1, runtime.GOMAXPROCS(0)-1),
-	})
+	processors, rest := rebuildEffort(runtime.GOMAXPROCS(0))
+	rebuilder := rows.NewRebuilder(projections.RebuildConfig{Params: params, Logger: logger, Processors: processors, Rest: rest})
 	return &backend{
 		store: "postgres", log: seen.Log(log), reader: rows, rows: rows, rebuilder: rebuilder, pool: pool, waiting: &waiting,
 		queued: log.Queued, rebuilds: rows.Rebuilds,
@@ -92,6 +91,16 @@ func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, pub
 		projectors: rows.NewProjectors(projections.Config{Log: log, Params: params, Broker: broker(publisher, seen), Logger: logger, Middleware: seen.pages()}),
 		close:      func(context.Context) { closeNATS(publisher) },
 	}
+}
+
+// rebuildEffort is how much of so many processors a rebuild takes beside requests. One
+// is kept for them. With few, of which the session of PostgreSQL that sends the log may
+// keep another one busy, it works half of the time.
+func rebuildEffort(all int) (processors int, rest float64) {
+	if all < 4 {
+		rest = 1
+	}
+	return max(1, all-1), rest
 }
 
 // closePool does not wait longer than until ctx ends: PostgreSQL may not answer, and the
