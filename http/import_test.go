@@ -236,6 +236,39 @@ func TestImportBroken(t *testing.T) {
 	}
 }
 
+// TestImportExpands: a compressed body may not become much more than was sent, however
+// it does that. What came before is stored.
+func TestImportExpands(t *testing.T) {
+	t.Parallel()
+	events := lines("a", signals(2000)...)
+	for name, bomb := range map[string]string{
+		"empty lines": strings.Repeat("\n", 64<<20),
+		"one line":    strings.Repeat("x", 64<<20),
+		"bad lines":   strings.Repeat("{}\n", 20<<20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, openMemory)
+			body := zipped(t, events+bomb)
+			got := s.do(t, bulk(body).with("Content-Encoding", "gzip"))
+			got.wantError(t, 413, "body_too_large")
+			var f importFailed
+			got.into(t, &f)
+			most := int64(1<<20 + 100*len(body))
+			if f.Appended != 2000 || f.Position != 2000 || f.Lines > 2000+most/3 {
+				t.Errorf("appended %d of %d lines", f.Appended, f.Lines)
+			}
+		})
+	}
+	// A small file may be as uniform as it likes, and so may a file that is as
+	// compressible as logs are.
+	s := newService(t, openMemory)
+	s.do(t, gzipped(t, events+strings.Repeat("\n", 1<<20))).want(t, 200)
+	if all := lines("a", signals(30_000)...); len(all) < 4<<20 || s.do(t, gzipped(t, all)).want(t, 200).imported(t).Rejected != 0 {
+		t.Errorf("a file of %d bytes was not taken whole", len(all))
+	}
+}
+
 // raw writes a request by hand, half-closes the connection and reads the answer.
 // The error is that of an answer that does not come.
 func (s *service) raw(t testing.TB, request string) (*nethttp.Response, error) {
