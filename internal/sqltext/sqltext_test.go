@@ -23,6 +23,7 @@ var takesSQL = []string{"Exec", "ExecParams", "ExecPrepared", "Query", "QueryRow
 var composed = map[string]string{
 	"migrations.queryOne": "passes constants of its callers on",
 	"migrations.apply":    "runs the embedded files",
+	"migrations.Roles":    "runs an embedded file",
 
 	"projections.queueAgents":               "the table's name is a constant, or one that pgx has quoted",
 	"projections.queueCollections":          "the table's name is a constant, or one that pgx has quoted",
