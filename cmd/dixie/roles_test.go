@@ -139,6 +139,7 @@ func TestRoles(t *testing.T) {
 	c.checkWriter(2)
 	c.checkReader()
 	c.checkProjector()
+	c.checkWaiting()
 	c.checkProgram()
 	mustCLI(t, c.env("deployer"), "migrate", "roles")
 	if got := mustCLI(t, c.env("deployer"), "migrate", "up"); !strings.Contains(got, "current") {
@@ -245,6 +246,40 @@ func (c cluster) checkProjector() {
 	mustCLI(c.t, c.env("projector"), "rebuild", "cohorts")
 	mustCLI(c.t, c.env("projector"), "verify")
 	c.wantDenied("projector", append(against, `INSERT INTO reputation_events (nft_id, event_type, event) VALUES ('a', 'b', '{}')`)...)
+}
+
+// checkWaiting: a rebuild tells for whom it waits, also when it is somebody of whose
+// session it may see little.
+func (c cluster) checkWaiting() {
+	t := c.t
+	t.Helper()
+	reader := connect(t, c.as("reader")+"&application_name=analysis")
+	tx, err := reader.Begin(t.Context())
+	if err == nil {
+		_, err = tx.Exec(t.Context(), `SELECT FROM reputation_aggregates`)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, stderr, err := cli(t, c.env("projector"), "rebuild", "aggregates")
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, stderr)
+		}
+		ended <- err
+	}()
+	watcher := connect(t, c.as("reader"))
+	eventually(t, "it tells for whom it waits", func() (told bool) {
+		err := watcher.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM projection_rebuilds WHERE waits_for LIKE 'process % (analysis)')`).Scan(&told)
+		return err == nil && told
+	})
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 // checkProgram: another program that writes by SQL can be given less than dixie_append,
