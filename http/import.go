@@ -40,6 +40,13 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 	if err := contentType(r, "application/x-ndjson", "application/ndjson", "application/jsonl"); err != nil {
 		return err
 	}
+	select { // each has some megabytes of lines in memory, and all wait for the same log
+	case s.imports <- struct{}{}:
+		defer func() { <-s.imports }()
+	default:
+		w.Header().Set("Connection", "close") // the body is not read
+		return errImports
+	}
 	// The server's own timeouts are for requests that end soon.
 	control := http.NewResponseController(w)
 	alive := func() {

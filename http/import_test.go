@@ -269,6 +269,45 @@ func TestImportExpands(t *testing.T) {
 	}
 }
 
+// TestImportLimit: no more imports go on at a time than there may be; others are told
+// so, and nothing else is affected.
+func TestImportLimit(t *testing.T) {
+	t.Parallel()
+	s := newService(t, openMemory, func(c *http.Config) { c.MaxImports = 2 })
+	var running sync.WaitGroup
+	var ends []io.Closer
+	for n := range 2 {
+		in, out := io.Pipe()
+		ends = append(ends, out)
+		c := bulk("")
+		c.reader = in
+		running.Go(func() {
+			w := httptest.NewRecorder()
+			s.server.ServeHTTP(w, c.request(t, "http://dixie.example"))
+			if w.Code != 200 {
+				t.Errorf("import %d: status %d: %s", n, w.Code, w.Body)
+			}
+		})
+		// It has its place before it reads.
+		if _, err := io.WriteString(out, lines("a", signal(n+1, 0.5))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := s.do(t, bulk(lines("a", signal(3, 0.5))))
+	if f := refused.wantError(t, 503, "too_many_imports"); f.RetryAfter != 1 {
+		t.Errorf("%s", refused.body)
+	}
+	s.do(t, appendTo("a", signal(4, 0.5))).want(t, 201)
+	for _, end := range ends {
+		_ = end.Close()
+	}
+	running.Wait()
+	s.do(t, bulk(lines("a", signal(3, 0.5)))).want(t, 200)
+	if head := s.head(t); head != 4 {
+		t.Errorf("the log has %d events, want 4", head)
+	}
+}
+
 // raw writes a request by hand, half-closes the connection and reads the answer.
 // The error is that of an answer that does not come.
 func (s *service) raw(t testing.TB, request string) (*nethttp.Response, error) {

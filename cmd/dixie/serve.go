@@ -123,17 +123,11 @@ func (s *serveCmd) limit(ctx context.Context, listener net.Listener, seen *obser
 	return limited
 }
 
-// tooManyConnections is the answer to a connection that is too many, which has no
-// request to be answered.
-const tooManyConnections = `{"error":"too_many_connections","message":"too many connections are open, try again","retry_after":1}`
-
 // limitConnections bounds the connections of a listener. The log tells of those that
 // are refused, but not of each: they come when there is too much already.
 func limitConnections(ctx context.Context, listener net.Listener, most int, logger *slog.Logger) *connlimit.Listener {
-	answer := fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
-		len(tooManyConnections), tooManyConnections)
 	logs := rate.Sometimes{Interval: refusalsEvery}
-	return connlimit.New(listener, most, answer, func() {
+	return connlimit.New(listener, most, http.TooManyConnections, func() {
 		logs.Do(func() {
 			logger.WarnContext(ctx, "connections are refused", "address", listener.Addr().String(), "most", most)
 		})

@@ -27,7 +27,7 @@ const (
 type Listener struct {
 	net.Listener
 	most    int64
-	answer  []byte
+	answer  func() []byte
 	notify  func()
 	open    atomic.Int64
 	refused atomic.Int64
@@ -37,14 +37,15 @@ type Listener struct {
 }
 
 // New limits a listener to most open connections, which has to be above 0. Each
-// further one is sent answer and closed, and refused, which may be nil, is told: by one
-// goroutine, before the next connection is accepted.
-func New(listener net.Listener, most int, answer string, refused func()) *Listener {
+// further one is sent an answer and closed, and refused, which may be nil, is told: by
+// one goroutine, before the next connection is accepted. answer is called by several
+// goroutines at once.
+func New(listener net.Listener, most int, answer func() []byte, refused func()) *Listener {
 	if refused == nil {
 		refused = func() {}
 	}
 	return &Listener{
-		Listener: listener, most: int64(most), answer: []byte(answer), notify: refused,
+		Listener: listener, most: int64(most), answer: answer, notify: refused,
 		answering: make(chan struct{}, maxAnswers),
 	}
 }
@@ -103,7 +104,7 @@ func (l *Listener) turnAway(conn net.Conn) {
 	_ = conn.SetReadDeadline(now.Add(requestTime))
 	_, _ = conn.Read(make([]byte, 1)) // who says nothing is told as well
 	_ = conn.SetReadDeadline(now.Add(answerTime))
-	if _, err := conn.Write(l.answer); err != nil {
+	if _, err := conn.Write(l.answer()); err != nil {
 		return
 	}
 	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {

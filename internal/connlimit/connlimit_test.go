@@ -15,7 +15,9 @@ import (
 	"dixie/internal/connlimit"
 )
 
-const answer = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfull"
+func answer() []byte {
+	return []byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfull")
+}
 
 // serve serves OK on a limited listener until the test ends.
 func serve(t *testing.T, most int, refused func()) *connlimit.Listener {
