@@ -13,6 +13,8 @@ import (
 
 	"dixie/internal/dixiecmd"
 	"dixie/internal/fakefinn"
+	"dixie/internal/natstest"
+	"dixie/internal/pgtest"
 )
 
 // TestSecretsStayInside starts a server with every secret that there is, does all
@@ -185,6 +187,44 @@ func (v *vault) visitWithFinnFailing(token string) {
 		v.finn.Change(func(b *fakefinn.Behaviour) { b.Trouble = trouble })
 		ask()
 	}
+}
+
+// TestStrangersKeepSecrets starts a server whose neighbours are away, or do not know it,
+// and which signs with an HS256 secret.
+func TestStrangersKeepSecrets(t *testing.T) {
+	t.Parallel()
+	known := &secrets{texts: map[string]string{}}
+	member := newAccount(t)
+	env, _ := gatewayEnv(t, member)
+	nats := natstest.Start(t, natstest.WithUser("dixie", known.mark("right password of NATS")))
+	wrong := "nats://dixie:" + known.mark("wrong password of NATS") + "@" + strings.TrimPrefix(nats.URL(), "nats://")
+	database := "DATABASE_URL=" + pgtest.URL(t)
+	env = append(env, database, "LOG_LEVEL=debug", "LOG_FORMAT=json",
+		"DIXIE_JWT_PRIVATE_KEY="+known.mark("secret that signs tokens"), "NATS_URL="+wrong, "DIXIE_NATS_PUBLISH=true",
+		"FINN_URL=http://127.0.0.1:1", "FINN_AUTH_TOKEN="+known.mark("token for finn"),
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://me:"+known.mark("password of the collector")+"@127.0.0.1:1",
+		"OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20"+known.mark("token for the collector"), "OTEL_BSP_SCHEDULE_DELAY=20")
+	s := serveFor(t, env...)
+	token := known.add("session token", s.call("POST", "/api/auth/siwe", member.signIn(t, "k7Qw2Zt9Lm4Xb8Rc")).want(t, 200, "").Token)
+	for _, request := range [][3]string{
+		{"GET", "/api/auth/verify"}, {"POST", "/api/chat", `{"prompt":"hello"}`}, {"GET", "/api/memory/mibera:42"},
+		{"GET", "/api/health"}, {"GET", "/readyz"}, {"GET", "/metrics"}, {"GET", "/api/auth/.well-known/jwks.json"},
+	} {
+		known.wantNone(t, request[1], s.wholeAnswer(request[0], request[1], request[2], bearer(token)))
+	}
+	for _, line := range []string{"traces cannot be exported", "NATS"} {
+		eventually(t, "the log has "+line, func() bool { return strings.Contains(s.log.String(), line) })
+	}
+	s.stop()
+	known.wantNone(t, "output", s.log.String())
+	if out, err := runAny(t, []string{database}, "import", file(t, "events.ndjson", history(6, 3, 2))); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err := runAny(t, []string{database, "NATS_URL=" + wrong}, "publish", "--from", "1")
+	if err == nil {
+		t.Error("it publishes with a wrong password")
+	}
+	known.wantNone(t, "publish", out)
 }
 
 // TestCommandsKeepSecrets runs commands that cannot do what they are told, as a URL or
