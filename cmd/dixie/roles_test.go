@@ -18,8 +18,8 @@ import (
 
 // cluster is a PostgreSQL of its own, as roles belong to all of its databases.
 type cluster struct {
-	t     *testing.T
-	admin string // the URL of a superuser
+	t      *testing.T
+	server *pgtest.Server
 }
 
 // newCluster is one with a database app, whose owner deployer may create roles and is
@@ -35,11 +35,11 @@ func newCluster(t *testing.T) cluster {
 			t.Error(err)
 		}
 	})
-	c := cluster{t, server.URL("app")}
+	c := cluster{t, server}
 	bootstrap := connect(t, server.URL("postgres"))
 	for _, sql := range []string{
-		`CREATE ROLE deployer LOGIN CREATEROLE`, `CREATE DATABASE app OWNER deployer`,
-		`CREATE ROLE modest LOGIN`, `CREATE DATABASE other OWNER modest`,
+		`CREATE ROLE deployer LOGIN CREATEROLE PASSWORD '` + rolePassword + `'`, `CREATE DATABASE app OWNER deployer`,
+		`CREATE ROLE modest LOGIN PASSWORD '` + rolePassword + `'`, `CREATE DATABASE other OWNER modest`,
 	} {
 		if _, err := bootstrap.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
@@ -48,14 +48,20 @@ func newCluster(t *testing.T) cluster {
 	return c
 }
 
+// rolePassword is that of all roles; a server on this machine does not ask for it, and
+// one in Docker does.
+const rolePassword = "of-the-tests"
+
 // as is the URL of the database app for a role.
-func (c cluster) as(role string) string {
+func (c cluster) as(role string) string { return c.in("app", role) }
+
+func (c cluster) in(database, role string) string {
 	c.t.Helper()
-	u, err := url.Parse(c.admin)
+	u, err := url.Parse(c.server.URL(database))
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	u.User = url.User(role)
+	u.User = url.UserPassword(role, rolePassword)
 	return u.String()
 }
 
@@ -111,7 +117,7 @@ var projected = []string{
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	modest := strings.Replace(c.as("modest"), "/app", "/other", 1)
+	modest := c.in("other", "modest")
 	mustCLI(t, []string{"DATABASE_URL=" + modest}, "migrate", "up")
 	if _, stderr, err := cli(t, []string{"DATABASE_URL=" + modest}, "migrate", "roles"); err == nil || !strings.Contains(stderr, "CREATEROLE") {
 		t.Errorf("without the right to create roles: %v, %s", err, stderr)
@@ -126,13 +132,15 @@ func TestRoles(t *testing.T) {
 	for role, groups := range map[string]string{
 		"server": "dixie_append, dixie_project", "writer": "dixie_append", "projector": "dixie_project", "reader": "dixie_read",
 	} {
-		for _, sql := range []string{"CREATE ROLE " + role + " LOGIN", "GRANT " + groups + " TO " + role} {
+		for _, sql := range []string{"CREATE ROLE " + role + " LOGIN PASSWORD '" + rolePassword + "'", "GRANT " + groups + " TO " + role} {
 			if code := c.run("deployer", sql); code != "" {
 				t.Fatalf("%s: code %s", sql, code)
 			}
 		}
 	}
-	c.run("deployer", `CREATE ROLE program LOGIN`)
+	if code := c.run("deployer", `CREATE ROLE program LOGIN PASSWORD '`+rolePassword+`'`); code != "" {
+		t.Fatalf("code %s", code)
+	}
 	// Before the server and after a rebuild, which puts other tables in their places.
 	c.checkWriter(1)
 	c.checkServer()
@@ -253,10 +261,9 @@ func (c cluster) checkProjector() {
 func (c cluster) checkWaiting() {
 	t := c.t
 	t.Helper()
-	reader := connect(t, c.as("reader")+"&application_name=analysis")
-	tx, err := reader.Begin(t.Context())
+	tx, err := connect(t, c.as("reader")).Begin(t.Context())
 	if err == nil {
-		_, err = tx.Exec(t.Context(), `SELECT FROM reputation_aggregates`)
+		_, err = tx.Exec(t.Context(), `SET application_name = 'analysis'; SELECT FROM reputation_aggregates`)
 	}
 	if err != nil {
 		t.Fatal(err)

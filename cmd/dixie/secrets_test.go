@@ -31,11 +31,14 @@ type secrets struct {
 	texts map[string]string
 }
 
-// add makes a text a secret. What is in a URL may be seen decoded and encoded.
+// leastSecret is how long a text has to be to be recognized, in bytes.
+const leastSecret = 12
+
+// add makes a text a secret and returns it.
 func (s *secrets) add(what, text string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(text) < 12 {
+	if len(text) < leastSecret {
 		panic(what + " is too short to be recognized")
 	}
 	s.texts[what] = text
@@ -177,14 +180,26 @@ func shutDatabase(t *testing.T, database string) {
 	}
 }
 
-// withPassword puts a password into the URL of a database.
-func withPassword(t *testing.T, database, password string) string {
+// withPassword is a database that has a password, which is a secret then: one that the
+// server does not ask for, if it asks for none.
+func (s *secrets) withPassword(t *testing.T, database string) string {
 	t.Helper()
-	parsed, err := url.Parse(database)
-	if err != nil || parsed.User == nil {
-		t.Fatalf("no URL with a user: %q, %v", database, err)
+	config, err := pgx.ParseConfig(database)
+	if err != nil {
+		t.Fatal(err)
 	}
-	parsed.User = url.UserPassword(parsed.User.Username(), password)
+	const what = "password of the database"
+	if config.Password != "" {
+		if len(config.Password) >= leastSecret {
+			s.add(what, config.Password)
+		}
+		return database
+	}
+	parsed, err := url.Parse(database)
+	if err != nil || parsed.Scheme == "" {
+		return database + " password=" + s.mark(what)
+	}
+	parsed.User = url.UserPassword(config.User, s.mark(what))
 	return parsed.String()
 }
 
@@ -227,7 +242,7 @@ func serveVault(t *testing.T) *vault {
 	v.spans = otlptest.Start(t)
 	v.database = pgtest.URL(t)
 	v.env = append(v.env, "LOG_LEVEL=debug",
-		"DATABASE_URL="+withPassword(t, v.database, mark("password of the database")),
+		"DATABASE_URL="+v.secrets.withPassword(t, v.database),
 		"DIXIE_JWT_LEGACY_HS256_SECRET="+mark("legacy secret of tokens"),
 		"FINN_URL="+finnURL, "FINN_AUTH_TOKEN="+finnToken, "FINN_TIMEOUT=2s",
 		"NATS_URL=nats://dixie:"+password+"@"+strings.TrimPrefix(v.nats.URL(), "nats://"), "DIXIE_NATS_PUBLISH=true",
