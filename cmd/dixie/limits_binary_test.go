@@ -80,6 +80,13 @@ func TestMaxConnections(t *testing.T) {
 			t.Errorf("%s: status %d above the limit", aside, response.StatusCode)
 		}
 	}
+	free := serve(t, []string{"DIXIE_MAX_CONNECTIONS=0"})
+	for range 100 {
+		free.open(free.url)
+	}
+	if _, text := fetch(t, free.url+"/metrics"); !strings.Contains(text, "dixie_http_connections_refused_total 0\n") {
+		t.Errorf("without a limit:\n%s", text)
+	}
 	_, stderr, err := cli(t, []string{"DIXIE_MAX_CONNECTIONS=-1"}, "serve", "--dev", "--port", "0")
 	if err == nil || !strings.Contains(stderr, "DIXIE_MAX_CONNECTIONS") {
 		t.Errorf("%v: %s", err, stderr)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// hasty are the usual timeouts, a hundred times shorter.
-var hasty = timeouts{headerTimeout / 100, bodyTimeout / 100, answerTimeout / 100, idleTimeout / 100}
+// hasty are timeouts that a test can wait for.
+var hasty = timeouts{header: 100 * time.Millisecond, body: 500 * time.Millisecond, answer: 1500 * time.Millisecond, idle: time.Second}
 
 // TestTimeouts: on a network, whoever is slow in any way loses the connection. That
 // the usual times are kept is seen by TestSlowClients.

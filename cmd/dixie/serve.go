@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	nethttp "net/http"
 	"os"
@@ -114,10 +116,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 // limit bounds the connections of a listener, and lets operators see how many there
 // are.
 func (s *serveCmd) limit(ctx context.Context, listener net.Listener, seen *observation, logger *slog.Logger) net.Listener {
-	if s.Gateway.Connections == 0 {
-		return listener
-	}
-	limited := limitConnections(ctx, listener, s.Gateway.Connections, logger)
+	limited := limitConnections(ctx, listener, cmp.Or(s.Gateway.Connections, math.MaxInt), logger)
 	seen.Gauge("http_connections", "Open connections to the API.", func() float64 { return float64(limited.Open()) })
 	seen.Counter("http_connections_refused_total", "Connections to the API that were too many.", func() float64 { return float64(limited.Refused()) })
 	return limited
