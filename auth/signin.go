@@ -151,7 +151,7 @@ func (s *SignIn) Verify(ctx context.Context, message, signature string) (Address
 		return Address{}, fmt.Errorf("sign-in of %s: %w", m.Address, err)
 	}
 	if !free {
-		return Address{}, fmt.Errorf("%w: nonce %s of %s", ErrSignInReplayed, m.Nonce, m.Address)
+		return Address{}, fmt.Errorf("%w: that of %s", ErrSignInReplayed, m.Address)
 	}
 	return m.Address, nil
 }

@@ -15,12 +15,14 @@ import (
 var ErrUnauthenticated = errors.New("unauthenticated")
 
 var (
-	errNoRoute  = errors.New("no such route")
-	errMethod   = errors.New("method not allowed")
-	errInternal = errors.New("internal error")
-	errStreams  = errors.New("too many open streams")
-	errPasts    = errors.New("too many requests read the past")
-	errSlowPast = errors.New("reading the past took too long")
+	errNoRoute     = errors.New("no such route")
+	errMethod      = errors.New("method not allowed")
+	errInternal    = errors.New("internal error")
+	errStreams     = errors.New("too many open streams")
+	errConnections = errors.New("too many connections")
+	errImports     = errors.New("too many imports go on")
+	errPasts       = errors.New("too many requests read the past")
+	errSlowPast    = errors.New("reading the past took too long")
 )
 
 // requestError is a request that cannot be served as it is. Its texts are for the
@@ -128,6 +130,10 @@ func describe(err error) (status int, body errorBody) {
 		return http.StatusServiceUnavailable, errorBody{Error: "projection_behind", Message: "the projection did not reach the position of at_least in time, try again"}
 	case errors.Is(err, errStreams):
 		return http.StatusServiceUnavailable, errorBody{Error: "too_many_streams", Message: "too many streams are open, try again later"}
+	case errors.Is(err, errConnections):
+		return http.StatusServiceUnavailable, errorBody{Error: "too_many_connections", Message: "too many connections are open, try again"}
+	case errors.Is(err, errImports):
+		return http.StatusServiceUnavailable, errorBody{Error: "too_many_imports", Message: "too many imports go on, try again later"}
 	case errors.Is(err, errNoUpstream):
 		return http.StatusServiceUnavailable, errorBody{Error: "identity_unconfigured", Message: "this service runs without finn, which this request needs: FINN_URL is not set", RetryAfter: never}
 	case errors.Is(err, ErrOwnershipUnknown):

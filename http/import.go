@@ -40,6 +40,13 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 	if err := contentType(r, "application/x-ndjson", "application/ndjson", "application/jsonl"); err != nil {
 		return err
 	}
+	select { // each has some megabytes of lines in memory, and all wait for the same log
+	case s.imports <- struct{}{}:
+		defer func() { <-s.imports }()
+	default:
+		w.Header().Set("Connection", "close") // the body is not read
+		return errImports
+	}
 	// The server's own timeouts are for requests that end soon.
 	control := http.NewResponseController(w)
 	alive := func() {
@@ -95,6 +102,12 @@ func (s *Server) writeImportFailure(w http.ResponseWriter, r *http.Request, err 
 			status: http.StatusBadRequest, code: "invalid_request",
 			message: fmt.Sprintf("the body could not be read beyond line %d", failed.Line),
 		}
+		if errors.Is(failed, errExpansion) {
+			err = &requestError{
+				status: http.StatusRequestEntityTooLarge, code: "body_too_large",
+				message: fmt.Sprintf("%s, which it exceeds after line %d", errExpansion, failed.Line),
+			}
+		}
 		if errors.Is(failed, os.ErrDeadlineExceeded) {
 			err = &requestError{
 				status: http.StatusRequestTimeout, code: "request_timeout",
@@ -115,16 +128,47 @@ func (s *Server) writeImportFailure(w http.ResponseWriter, r *http.Request, err 
 type patient struct {
 	in    io.Reader
 	alive func()
+	bytes int64 // that were read
 }
 
-func (p patient) Read(b []byte) (int, error) {
+func (p *patient) Read(b []byte) (int, error) {
 	p.alive()
-	return p.in.Read(b)
+	n, err := p.in.Read(b)
+	p.bytes += int64(n)
+	return n, err
+}
+
+const (
+	// maxExpansion is how many times its own size a compressed body may have. Logs have
+	// 10 to 30 times; gzip could have 1,000 times, which would let a caller who sends
+	// little keep the service busy for long.
+	maxExpansion = 100
+	// freeExpansion is what any body may expand to, however small it is.
+	freeExpansion = 1 << 20
+)
+
+var errExpansion = fmt.Errorf("a compressed body may expand to at most %d times its size", maxExpansion)
+
+// expanded is a decompressed body. Reading fails with errExpansion as soon as it is too
+// much for what was sent.
+type expanded struct {
+	io.Reader
+	from  *patient
+	bytes int64
+}
+
+func (e *expanded) Read(b []byte) (int, error) {
+	n, err := e.Reader.Read(b)
+	e.bytes += int64(n)
+	if e.bytes > freeExpansion+maxExpansion*e.from.bytes {
+		return 0, errExpansion
+	}
+	return n, err
 }
 
 // importBody decompresses the body if it says that it is compressed.
 func importBody(r *http.Request, alive func()) (io.Reader, error) {
-	in := patient{r.Body, alive}
+	in := &patient{in: r.Body, alive: alive}
 	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 		return in, nil
@@ -133,7 +177,7 @@ func importBody(r *http.Request, alive func()) (io.Reader, error) {
 		if err != nil {
 			return nil, badRequest("body", "is not gzip, as Content-Encoding says")
 		}
-		return body, nil
+		return &expanded{Reader: body, from: in}, nil
 	default:
 		return nil, &requestError{
 			status: http.StatusUnsupportedMediaType, code: "unsupported_media_type",

@@ -236,6 +236,78 @@ func TestImportBroken(t *testing.T) {
 	}
 }
 
+// TestImportExpands: a compressed body may not become much more than was sent, however
+// it does that. What came before is stored.
+func TestImportExpands(t *testing.T) {
+	t.Parallel()
+	events := lines("a", signals(2000)...)
+	for name, bomb := range map[string]string{
+		"empty lines": strings.Repeat("\n", 64<<20),
+		"one line":    strings.Repeat("x", 64<<20),
+		"bad lines":   strings.Repeat("{}\n", 20<<20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, openMemory)
+			body := zipped(t, events+bomb)
+			got := s.do(t, bulk(body).with("Content-Encoding", "gzip"))
+			got.wantError(t, 413, "body_too_large")
+			var f importFailed
+			got.into(t, &f)
+			most := int64(1<<20 + 100*len(body))
+			if f.Appended != 2000 || f.Position != 2000 || f.Lines > 2000+most/3 {
+				t.Errorf("appended %d of %d lines", f.Appended, f.Lines)
+			}
+		})
+	}
+	// A small file may be as uniform as it likes, and so may a file that is as
+	// compressible as logs are.
+	s := newService(t, openMemory)
+	s.do(t, gzipped(t, events+strings.Repeat("\n", 1<<20))).want(t, 200)
+	if all := lines("a", signals(30_000)...); len(all) < 4<<20 || s.do(t, gzipped(t, all)).want(t, 200).imported(t).Rejected != 0 {
+		t.Errorf("a file of %d bytes was not taken whole", len(all))
+	}
+}
+
+// TestImportLimit: no more imports go on at a time than there may be; others are told
+// so, and nothing else is affected.
+func TestImportLimit(t *testing.T) {
+	t.Parallel()
+	s := newService(t, openMemory, func(c *http.Config) { c.MaxImports = 2 })
+	var running sync.WaitGroup
+	var ends []io.Closer
+	for n := range 2 {
+		in, out := io.Pipe()
+		ends = append(ends, out)
+		c := bulk("")
+		c.reader = in
+		running.Go(func() {
+			w := httptest.NewRecorder()
+			s.server.ServeHTTP(w, c.request(t, "http://dixie.example"))
+			if w.Code != 200 {
+				t.Errorf("import %d: status %d: %s", n, w.Code, w.Body)
+			}
+		})
+		// It has its place before it reads.
+		if _, err := io.WriteString(out, lines("a", signal(n+1, 0.5))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := s.do(t, bulk(lines("a", signal(3, 0.5))))
+	if f := refused.wantError(t, 503, "too_many_imports"); f.RetryAfter != 1 {
+		t.Errorf("%s", refused.body)
+	}
+	s.do(t, appendTo("a", signal(4, 0.5))).want(t, 201)
+	for _, end := range ends {
+		_ = end.Close()
+	}
+	running.Wait()
+	s.do(t, bulk(lines("a", signal(3, 0.5)))).want(t, 200)
+	if head := s.head(t); head != 4 {
+		t.Errorf("the log has %d events, want 4", head)
+	}
+}
+
 // raw writes a request by hand, half-closes the connection and reads the answer.
 // The error is that of an answer that does not come.
 func (s *service) raw(t testing.TB, request string) (*nethttp.Response, error) {

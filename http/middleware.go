@@ -179,15 +179,22 @@ func accessAttrs(r *http.Request, status int, bytes int64, duration time.Duratio
 // maxDetail bounds what the log says of a denial, in bytes.
 const maxDetail = 300
 
-// apiKey is what API keys look like.
-var apiKey = regexp.MustCompile(`dxk_[A-Za-z0-9_-]+`)
+// apiKey and webToken are what API keys and tokens of wallets look like.
+var (
+	apiKey   = regexp.MustCompile(`dxk_[A-Za-z0-9_-]+`)
+	webToken = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+`)
+)
 
-// withoutKeys is a path without API keys, which someone may put there by mistake.
+// withoutKeys is a path without API keys and tokens, which someone may put there by
+// mistake.
 func withoutKeys(path string) string {
-	if !strings.Contains(path, "dxk_") {
-		return path
+	if strings.Contains(path, "dxk_") {
+		path = apiKey.ReplaceAllString(path, "dxk_…")
 	}
-	return apiKey.ReplaceAllString(path, "dxk_…")
+	if strings.Contains(path, "eyJ") {
+		path = webToken.ReplaceAllString(path, "eyJ…")
+	}
+	return path
 }
 
 // accessLevel keeps probes and successes out of a production log.

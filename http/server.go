@@ -79,6 +79,7 @@ type Config struct {
 	Version       string
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
+	MaxImports    int              // bulk imports at the same time; 16 when 0
 	MaxPasts      int              // requests that read the past at the same time; 2 when 0
 	PastTimeout   time.Duration    // for which one may; 30 s when 0
 
@@ -119,6 +120,7 @@ type Server struct {
 	docs     func() docsPage
 	started  time.Time
 	streams  chan struct{} // a place for each open stream
+	imports  chan struct{} // a place for each bulk import
 	pasts    chan struct{} // a place for each request that reads the past
 
 	outcomes *outcomes
@@ -135,6 +137,9 @@ func NewServer(config Config) *Server {
 	if config.MaxStreams <= 0 {
 		config.MaxStreams = 100
 	}
+	if config.MaxImports <= 0 {
+		config.MaxImports = 16
+	}
 	if config.Metrics == nil {
 		config.Metrics = noMetrics{}
 	}
@@ -147,7 +152,7 @@ func NewServer(config Config) *Server {
 	s := &Server{
 		Config: config, started: config.Now(),
 		limiters: newLimiters(config.RateLimits), adminKey: sha256.Sum256([]byte(config.AdminKey)),
-		streams: make(chan struct{}, config.MaxStreams), pasts: make(chan struct{}, config.MaxPasts),
+		streams: make(chan struct{}, config.MaxStreams), imports: make(chan struct{}, config.MaxImports), pasts: make(chan struct{}, config.MaxPasts),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })

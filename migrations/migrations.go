@@ -3,6 +3,8 @@
 // Each step is a file NNN_name.sql of this directory. A file can also be run by
 // hand with psql: it records itself in the table dixie_migrations at its end,
 // and [Up], [Status] and [Check] then take it for applied.
+//
+// 011_roles.sql is none of them: [Roles] runs it, as often as it is asked to.
 package migrations
 
 import (
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 //go:embed *.sql
@@ -34,7 +37,12 @@ const (
 const (
 	minServerVersion = 140000 // server_version_num of PostgreSQL 14
 	unlockTimeout    = 5 * time.Second
+
+	insufficientPrivilege = "42501" // SQLSTATE
 )
+
+// rolesFile makes the roles; it is not a step of the schema.
+const rolesFile = "011_roles.sql"
 
 var fileName = regexp.MustCompile(`^([0-9]{3})_([a-z0-9_]+)\.sql$`)
 
@@ -111,6 +119,40 @@ func Check(ctx context.Context, db DB) error {
 	return check(ctx, db, steps)
 }
 
+// Roles makes the roles dixie_append, dixie_project and dixie_read, and grants them
+// what they may do in this database, all or nothing; 011_roles.sql says what that is.
+// It needs a current schema, the owner of the tables, and the right to create roles
+// where they do not exist yet. It changes nothing when it is repeated, and is to be
+// repeated when [Up] has applied something. Programs that call it at the same time
+// wait for each other, and for Up. The demands on conn are those of Up.
+func Roles(ctx context.Context, conn *pgx.Conn) error {
+	sql, err := fs.ReadFile(files, rolesFile)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", rolesFile, err)
+	}
+	if err := Check(ctx, conn); err != nil {
+		return err
+	}
+	return withLock(ctx, conn, func() error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			_, err := tx.Conn().PgConn().Exec(ctx, string(sql)).ReadAll()
+			return rolesError(err)
+		})
+	})
+}
+
+// rolesError says what can be done about a lack of rights.
+func rolesError(err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == insufficientPrivilege {
+		return fmt.Errorf("make the roles: %w; connect as the owner of the tables, with CREATEROLE or as a superuser", err)
+	}
+	if err != nil {
+		return fmt.Errorf("make the roles: %w", err)
+	}
+	return nil
+}
+
 // A step is a migration with its SQL.
 type step struct {
 	Migration
@@ -125,6 +167,9 @@ func load(fsys fs.FS) ([]step, error) {
 	}
 	steps := make([]step, 0, len(names))
 	for _, name := range names {
+		if name == rolesFile {
+			continue
+		}
 		s, err := loadStep(fsys, name)
 		if err != nil {
 			return nil, err

@@ -281,20 +281,21 @@ func (p pair) sameColumns(ctx context.Context, tx pgx.Tx) (same bool, err error)
 }
 
 // holder tells which session has kept tables from being locked for longest, if it
-// has for some time; empty when none has.
+// has for some time; empty when none has. Those of other roles count as if they had
+// begun just now, where this one may not see when they began.
 func holder(ctx context.Context, conn *pgx.Conn, pairs []pair, least time.Duration) (string, error) {
 	var tables []string
 	for _, p := range pairs {
 		tables = append(tables, p.live())
 	}
 	who, err := texts(ctx, conn, `
-		SELECT format('process %s (%s) since %s', a.pid, coalesce(nullif(a.application_name, ''), a.backend_type),
-		              to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+		SELECT format('process %s (%s)%s', a.pid, coalesce(nullif(a.application_name, ''), a.backend_type, a.usename),
+		              to_char(a.xact_start AT TIME ZONE 'UTC', '" since "YYYY-MM-DD"T"HH24:MI:SS"Z"'))
 		  FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
 		 WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
 		   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 		   AND l.relation IN (SELECT t::regclass FROM unnest($1::text[]) AS t)
-		   AND clock_timestamp() - a.xact_start >= $2
+		   AND coalesce(clock_timestamp() - a.xact_start, interval '0') >= $2
 		 ORDER BY a.xact_start LIMIT 1`, tables, least)
 	if err != nil || len(who) == 0 {
 		return "", err

@@ -90,6 +90,7 @@ func serveFor(t *testing.T, env ...string) *server {
 	s := &server{t: t, done: make(chan struct{}), log: &logtext.Log{}}
 	s.cmd = exec.Command(dixie, "serve", "--host", "127.0.0.1", "--port", "0")
 	s.cmd.Env = append(dixiecmd.Environ(), env...)
+	s.cmd.Stdout = s.log // nothing is to be seen there
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func (h *healthcheckCmd) address() (string, error) {
 	}
 	parsed, err := url.Parse(base)
 	if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
-		return "", fmt.Errorf("url must be one such as http://localhost:3001, found %q", base)
+		return "", fmt.Errorf("url must be one such as http://localhost:3001, found %s", quoteURL(base))
 	}
 	return strings.TrimSuffix(base, "/") + path, nil
 }

@@ -27,6 +27,8 @@ const (
 	// profileTimeout bounds a profile; CPU profiles and execution traces take as long
 	// as their caller says.
 	profileTimeout = 5 * time.Minute
+	// scrapeTimeout bounds a scrape, which takes two seconds at most and is small.
+	scrapeTimeout = 30 * time.Second
 )
 
 // observation is what operators see of a server.
@@ -45,10 +47,10 @@ func (o observeSettings) observe(ctx context.Context, build telemetry.Build, log
 	}
 	seen := &observation{Metrics: telemetry.NewMetrics(build), traces: traces, logger: logger}
 	if o.MetricsAddr != "" {
-		err = seen.serveAside(ctx, "metrics", o.MetricsAddr, metricsMux(seen.Handler(logger)))
+		err = seen.serveAside(ctx, "metrics", o.MetricsAddr, metricsMux(seen.Handler(logger)), scrapeTimeout)
 	}
 	if o.PprofAddr != "" && err == nil {
-		err = seen.serveAside(ctx, "profiles", o.PprofAddr, pprofMux())
+		err = seen.serveAside(ctx, "profiles", o.PprofAddr, pprofMux(), profileTimeout)
 	}
 	if err != nil {
 		seen.stop(0)
@@ -176,19 +178,18 @@ type asideServer struct {
 	done   chan struct{}
 }
 
-func (o *observation) serveAside(ctx context.Context, what, addr string, handler nethttp.Handler) error {
+// serveAside serves to few, whose answers may take until longest.
+func (o *observation) serveAside(ctx context.Context, what, addr string, handler nethttp.Handler, longest time.Duration) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listen for %s: %w", what, err)
 	}
-	s := &asideServer{done: make(chan struct{}), server: &nethttp.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: profileTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(o.logger.Handler(), slog.LevelDebug),
-	}}
+	server := newWebServer(handler, timeouts{headerTimeout, headerTimeout, longest, idleTimeout}, o.logger)
+	s := &asideServer{done: make(chan struct{}), server: server}
+	limited := limitConnections(ctx, listener, asideConnections, o.logger)
 	go func() {
 		defer close(s.done)
-		if err := s.server.Serve(listener); !errors.Is(err, nethttp.ErrServerClosed) {
+		if err := s.server.Serve(limited); !errors.Is(err, nethttp.ErrServerClosed) {
 			o.logger.ErrorContext(ctx, "serving "+what+" ended", "error", err)
 		}
 	}()

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	nethttp "net/http"
 	"os"
@@ -14,8 +16,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"dixie/auth"
 	"dixie/http"
+	"dixie/internal/connlimit"
 	"dixie/internal/telemetry"
 )
 
@@ -27,6 +32,11 @@ const (
 	answerTimeout = bodyTimeout + 10*time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 32 << 10
+
+	// asideConnections is how many connections there may be for metrics, and for profiles.
+	asideConnections = 32
+	// refusalsEvery is how often the log tells that connections are refused.
+	refusalsEvery = time.Minute
 
 	// lastMoment is what is left for writing what is queued when requests have taken all
 	// the time that there was for stopping.
@@ -100,7 +110,27 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	}
 	api := http.NewServer(config)
 	seen.watch(backend, api)
-	return s.serve(ctx, listener, api, backend, parts.allowlist.Allowlist, logger)
+	return s.serve(ctx, s.limit(ctx, listener, seen, logger), api, backend, parts.allowlist.Allowlist, logger)
+}
+
+// limit bounds the connections of a listener, and lets operators see how many there
+// are.
+func (s *serveCmd) limit(ctx context.Context, listener net.Listener, seen *observation, logger *slog.Logger) net.Listener {
+	limited := limitConnections(ctx, listener, cmp.Or(s.Gateway.Connections, math.MaxInt), logger)
+	seen.Gauge("http_connections", "Open connections to the API.", func() float64 { return float64(limited.Open()) })
+	seen.Counter("http_connections_refused_total", "Connections to the API that were too many.", func() float64 { return float64(limited.Refused()) })
+	return limited
+}
+
+// limitConnections bounds the connections of a listener. The log tells of those that
+// are refused, but not of each: they come when there is too much already.
+func limitConnections(ctx context.Context, listener net.Listener, most int, logger *slog.Logger) *connlimit.Listener {
+	logs := rate.Sometimes{Interval: refusalsEvery}
+	return connlimit.New(listener, most, http.TooManyConnections, func() {
+		logs.Do(func() {
+			logger.WarnContext(ctx, "connections are refused", "address", listener.Addr().String(), "most", most)
+		})
+	})
 }
 
 // check reports all that is wrong with the settings.
@@ -132,7 +162,7 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	defer projectors.Wait()
 	defer stopProjecting()
 
-	server := newWebServer(api, logger)
+	server := newWebServer(api, usual, logger)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -154,11 +184,17 @@ func (s *serveCmd) serve(ctx context.Context, listener net.Listener, api *http.S
 	return nil
 }
 
+// timeouts are how long a client may take: for the header of a request, for all of it,
+// for that and the answer, and for the next request.
+type timeouts struct{ header, body, answer, idle time.Duration }
+
+var usual = timeouts{headerTimeout, bodyTimeout, answerTimeout, idleTimeout}
+
 // newWebServer is a server whose clients can neither take its time nor its memory.
-func newWebServer(handler nethttp.Handler, logger *slog.Logger) *nethttp.Server {
+func newWebServer(handler nethttp.Handler, t timeouts, logger *slog.Logger) *nethttp.Server {
 	return &nethttp.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: handler, ReadHeaderTimeout: t.header, ReadTimeout: t.body, WriteTimeout: t.answer,
+		IdleTimeout: t.idle, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }

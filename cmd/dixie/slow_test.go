@@ -30,7 +30,7 @@ func TestSlowClients(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				here, there := net.Pipe()
-				web := newWebServer(nethttp.HandlerFunc(readAll), slog.New(slog.DiscardHandler))
+				web := newWebServer(nethttp.HandlerFunc(readAll), usual, slog.New(slog.DiscardHandler))
 				var running sync.WaitGroup
 				running.Go(func() { _ = web.Serve(&single{conn: there, closed: make(chan struct{})}) })
 				running.Go(func() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	nethttp "net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"dixie/eventstore"
@@ -24,7 +25,7 @@ type server struct {
 func (s server) request(ctx context.Context, method, path string, body io.Reader) (*nethttp.Request, error) {
 	base, err := url.Parse(s.URL)
 	if err != nil || base.Host == "" {
-		return nil, fmt.Errorf("--url must be such as http://localhost:3001, found %q", s.URL)
+		return nil, fmt.Errorf("--url must be such as http://localhost:3001, found %s", quoteURL(s.URL))
 	}
 	if s.Key == "" {
 		return nil, errors.New("--url needs an API key: give --key or set DIXIE_API_KEY")
@@ -35,6 +36,14 @@ func (s server) request(ctx context.Context, method, path string, body io.Reader
 	}
 	request.Header.Set("Authorization", "Bearer "+s.Key)
 	return request, nil
+}
+
+// quoteURL is a URL that is of no use, without the user and password that may be in it.
+func quoteURL(text string) string {
+	if at := strings.LastIndex(text, "@"); at >= 0 {
+		text = "…" + text[at:]
+	}
+	return strconv.Quote(text)
 }
 
 type importCmd struct {

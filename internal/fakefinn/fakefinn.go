@@ -5,6 +5,7 @@ package fakefinn
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -221,7 +222,7 @@ func sleep(r *http.Request, delay time.Duration) bool {
 
 // check refuses who has no token, and bodies that are not what was hashed.
 func (b Behaviour) check(r *http.Request, body []byte) (code string, status int) {
-	if b.Token != "" && r.URL.Path != "/health" && r.Header.Get("Authorization") != "Bearer "+b.Token {
+	if b.Token != "" && r.URL.Path != "/health" && !hmac.Equal([]byte(r.Header.Get("Authorization")), []byte("Bearer "+b.Token)) {
 		return "AUTH_REQUIRED", http.StatusUnauthorized
 	}
 	sum := sha256.Sum256(body)

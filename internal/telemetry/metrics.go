@@ -86,6 +86,12 @@ func (m *Metrics) Gauge(name, help string, value func() float64) {
 	promauto.With(m.registry).NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
 }
 
+// Counter adds a counter that is read when it is scraped. value must never go down, be
+// cheap and safe for concurrent use.
+func (m *Metrics) Counter(name, help string, value func() float64) {
+	promauto.With(m.registry).NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, value)
+}
+
 // requestMetrics are those of the HTTP server. Routes are templates and methods
 // are known ones, so that callers cannot make series.
 type requestMetrics struct {
