@@ -34,6 +34,8 @@ func benches() []bench {
 	return []bench{
 		{"rebuild", "time of dixie rebuild against one COPY of the log, and its memory by agent", benchRebuild},
 		{"rebuild-traffic", "reads and appends through HTTP while the server rebuilds", benchTraffic},
+		{"append", "events/s and p99 of 64 callers with one event a request, against one connection that writes the same", benchAppend},
+		{"append-batch", "events/s of requests of 100 events, against the same", benchAppendBatch},
 		{"verify", "time of dixie verify against one COPY of the log", benchVerify},
 	}
 }
@@ -45,6 +47,7 @@ type run struct {
 	repeat int // measurements of each number
 	dixie  string
 	dir    string // for files
+	pprof  string // address of the server's profiles; empty for none
 	log    *slog.Logger
 	report report
 }
@@ -65,6 +68,7 @@ func measure(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags.IntVar(&r.events, "events", 1_000_000, "events in the log")
 	flags.IntVar(&r.agents, "agents", 10_000, "agents that the events are of")
 	flags.IntVar(&r.repeat, "repeat", 3, "how often each number is measured")
+	flags.StringVar(&r.pprof, "pprof", "", "loopback address at which the server that is measured shows its profiles")
 	markdown := flags.String("markdown", "", "file to write the table to, as Markdown")
 	flags.Usage = func() { help(flags) }
 	if err := flags.Parse(args); err != nil {

@@ -144,7 +144,7 @@ var readyLine = regexp.MustCompile(`Dixie is ready at (http://\S+)`)
 // serve starts a server. It is to be stopped.
 func (r *run) serve(ctx context.Context, p *postgres, database string) (*server, error) {
 	cmd := exec.CommandContext(ctx, r.dixie, "serve", "--dev", "--port", "0")
-	cmd.Env = append(dixiecmd.Environ(), "DATABASE_URL="+p.server.URL(database), "DIXIE_DEV_API_KEY="+benchKey, "LOG_LEVEL=warn")
+	cmd.Env = append(dixiecmd.Environ(), "DATABASE_URL="+p.server.URL(database), "DIXIE_DEV_API_KEY="+benchKey, "LOG_LEVEL=warn", "DIXIE_PPROF_ADDR="+r.pprof)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	stdout, err := cmd.StdoutPipe()
