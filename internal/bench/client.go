@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// patience is how long a request may take: the longest is a bulk import.
+const patience = 10 * time.Minute
+
 // wire is a connection that stays open, for one request at a time. It knows as much of
 // HTTP as the servers that are measured use: net/http's client takes more of the
 // processors than they do, which it would share with them.
@@ -42,7 +45,7 @@ func (w *wire) close() { _ = w.conn.Close() }
 
 // do sends a request, which is its bytes, and checks the status of the answer.
 func (w *wire) do(request []byte, want int) error {
-	if err := w.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := w.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	if _, err := w.conn.Write(request); err != nil {

@@ -36,20 +36,24 @@ func benches() []bench {
 		{"rebuild-traffic", "reads and appends through HTTP while the server rebuilds", benchTraffic},
 		{"append", "events/s and p99 of 64 callers with one event a request, against one connection that writes the same", benchAppend},
 		{"append-batch", "events/s of requests of 100 events, against the same", benchAppendBatch},
+		{"import", "events/s of a bulk import, against COPY into the same table", benchImport},
+		{"query", "requests/s of scores, against a handler that writes a constant", benchQuery},
+		{"get", "requests/s of reputations, against the same", benchGet},
 		{"verify", "time of dixie verify against one COPY of the log", benchVerify},
 	}
 }
 
 // run is what one run of the command has.
 type run struct {
-	events int // in the log
-	agents int
-	repeat int // measurements of each number
-	dixie  string
-	dir    string // for files
-	pprof  string // address of the server's profiles; empty for none
-	log    *slog.Logger
-	report report
+	events   int // in the log
+	agents   int
+	repeat   int    // measurements of each number
+	dixie    string // the command
+	constant string // the command of that name
+	dir      string // for files
+	pprof    string // address of the server's profiles; empty for none
+	log      *slog.Logger
+	report   report
 }
 
 func main() {
@@ -122,12 +126,12 @@ func choose(names []string) ([]bench, error) {
 	return chosen, nil
 }
 
-// build builds the command, for what is measured is what operators run.
+// build builds the commands, for what is measured is what operators run.
 func (r *run) build(ctx context.Context) error {
-	r.dixie = filepath.Join(r.dir, "dixie")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", r.dixie, "dixie/cmd/dixie").CombinedOutput()
+	r.dixie, r.constant = filepath.Join(r.dir, "dixie"), filepath.Join(r.dir, "constant")
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", r.dir, "dixie/cmd/dixie", "dixie/internal/bench/constant").CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("build dixie: %w: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("build the commands: %w: %s", err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }
