@@ -54,6 +54,16 @@ func (w *wire) do(request []byte, want int) error {
 	return w.answer(want)
 }
 
+// statusError is an answer with another status than the wanted one.
+type statusError struct {
+	status, want int
+	body         string
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("status %d, want %d: %s", e.status, e.want, e.body)
+}
+
 // answer reads an answer.
 func (w *wire) answer(want int) error {
 	status, length, err := w.head()
@@ -69,7 +79,7 @@ func (w *wire) answer(want int) error {
 		err = w.chunks()
 	}
 	if err == nil && status != want {
-		err = fmt.Errorf("status %d, want %d: %.300s", status, want, w.body)
+		err = &statusError{status: status, want: want, body: string(w.body[:min(len(w.body), 300)])}
 	}
 	return err
 }

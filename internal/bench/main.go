@@ -39,6 +39,9 @@ func benches() []bench {
 		{"import", "events/s of a bulk import, against COPY into the same table", benchImport},
 		{"query", "requests/s of scores, against a handler that writes a constant", benchQuery},
 		{"get", "requests/s of reputations, against the same", benchGet},
+		{"catch-up", "time of both live projectors for a whole log, against one COPY of it", benchCatchUp},
+		{"freshness", "time from an append's answer to its score, against a commit", benchFreshness},
+		{"memory", "resident memory of a server with many agents", benchMemory},
 		{"verify", "time of dixie verify against one COPY of the log", benchVerify},
 	}
 }
