@@ -42,6 +42,8 @@ func benches() []bench {
 		{"catch-up", "time of both live projectors for a whole log, against one COPY of it", benchCatchUp},
 		{"freshness", "time from an append's answer to its score, against a commit", benchFreshness},
 		{"memory", "resident memory of a server with many agents", benchMemory},
+		{"verify-tokens", "time of verifying tokens and sign-in messages, against their signatures alone", benchTokens},
+		{"growth", "latencies at many events against those at a hundredth of them", benchGrowth},
 		{"verify", "time of dixie verify against one COPY of the log", benchVerify},
 	}
 }
@@ -50,6 +52,7 @@ func benches() []bench {
 type run struct {
 	events   int // in the log
 	agents   int
+	growth   int    // events in the longer log of growth
 	repeat   int    // measurements of each number
 	dixie    string // the command
 	constant string // the command of that name
@@ -74,6 +77,7 @@ func measure(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags.SetOutput(progress)
 	flags.IntVar(&r.events, "events", 1_000_000, "events in the log")
 	flags.IntVar(&r.agents, "agents", 10_000, "agents that the events are of")
+	flags.IntVar(&r.growth, "growth", 10_000_000, "events in the longer log of growth")
 	flags.IntVar(&r.repeat, "repeat", 3, "how often each number is measured")
 	flags.StringVar(&r.pprof, "pprof", "", "loopback address at which the server that is measured shows its profiles")
 	markdown := flags.String("markdown", "", "file to write the table to, as Markdown")
