@@ -3,7 +3,7 @@
 //
 //	go run ./internal/bench [flags] [what...]
 //
-// Without names it runs all. It prints a table, writes it as Markdown with
+// Without names, or with the name all, it runs all. It prints a table, writes it as Markdown with
 // -markdown, and fails when a target is missed.
 package main
 
@@ -18,8 +18,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // A bench measures one thing. It adds lines to the report, and its error says
@@ -52,12 +54,13 @@ func benches() []bench {
 type run struct {
 	events   int // in the log
 	agents   int
-	growth   int    // events in the longer log of growth
-	repeat   int    // measurements of each number
-	dixie    string // the command
-	constant string // the command of that name
-	dir      string // for files
-	pprof    string // address of the server's profiles; empty for none
+	growth   int           // events in the longer log of growth
+	calm     time.Duration // before anything is rebuilt
+	repeat   int           // measurements of each number
+	dixie    string        // the command
+	constant string        // the command of that name
+	dir      string        // for files
+	pprof    string        // address of the server's profiles; empty for none
 	log      *slog.Logger
 	report   report
 }
@@ -80,6 +83,7 @@ func measure(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags.IntVar(&r.growth, "growth", 10_000_000, "events in the longer log of growth")
 	flags.IntVar(&r.repeat, "repeat", 3, "how often each number is measured")
 	flags.StringVar(&r.pprof, "pprof", "", "loopback address at which the server that is measured shows its profiles")
+	flags.DurationVar(&r.calm, "calm", 20*time.Second, "how long reads are measured before a rebuild")
 	markdown := flags.String("markdown", "", "file to write the table to, as Markdown")
 	flags.Usage = func() { help(flags) }
 	if err := flags.Parse(args); err != nil {
@@ -115,7 +119,7 @@ func help(flags *flag.FlagSet) {
 
 func choose(names []string) ([]bench, error) {
 	all := benches()
-	if len(names) == 0 {
+	if len(names) == 0 || slices.Equal(names, []string{"all"}) {
 		return all, nil
 	}
 	var chosen []bench

@@ -28,9 +28,6 @@ const (
 	readRate   = 200
 	appendRate = 200
 
-	// calm is how long traffic is measured before anything is rebuilt.
-	calm = 20 * time.Second
-
 	// p99Target is how much longer reads may take while projections are rebuilt.
 	p99Target = 3.0
 
@@ -58,8 +55,8 @@ func benchTraffic(ctx context.Context, r *run) error {
 	t := newTraffic(s, r.agents, r.events)
 	stop := t.start(ctx)
 	defer stop()
-	t.during(ctx, calm/4) // warms everything up
-	before := t.during(ctx, calm)
+	t.during(ctx, r.calm/4) // warms everything up
+	before := t.during(ctx, r.calm)
 	var ratios samples
 	var longest []time.Duration
 	for range r.repeat {
