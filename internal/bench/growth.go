@@ -10,7 +10,7 @@ import (
 
 const (
 	growthShort    = 100 // times longer is the long log
-	growthRequests = 1000
+	growthRequests = 300
 	growthTarget   = 1.5 // times of the short log
 )
 
@@ -22,7 +22,7 @@ func benchGrowth(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.stop()
-	short := max(growthShort, r.growth/growthShort)
+	short := r.growth / growthShort
 	agents := r.agentsOf(short, readAgents)
 	var sides [2]*grown
 	for i, events := range []int{r.growth, short} {
@@ -38,7 +38,7 @@ func benchGrowth(ctx context.Context, r *run) error {
 		defer w.close()
 		sides[i] = &grown{wire: w, events: events, agents: agents, random: rand.New(rand.NewPCG(5, 5))}
 	}
-	requests := min(r.growth, growthRequests)
+	requests := min(r.growth/growthShort, growthRequests)
 	for _, m := range []struct {
 		what string
 		one  func(*grown) (request []byte, status int)

@@ -50,6 +50,9 @@ func benches() []bench {
 	}
 }
 
+// minEvents is what all measurements can be made with.
+const minEvents = 2000
+
 // run is what one run of the command has.
 type run struct {
 	events   int // in the log
@@ -88,6 +91,9 @@ func measure(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags.Usage = func() { help(flags) }
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if r.events < minEvents || r.growth < minEvents || r.agents < 1 || r.repeat < 1 {
+		return fmt.Errorf("there must be %d events, 1 agent and 1 repetition at least", minEvents)
 	}
 	chosen, err := choose(flags.Args())
 	if err != nil {
