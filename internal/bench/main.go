@@ -59,6 +59,7 @@ type run struct {
 	agents   int
 	growth   int           // events in the longer log of growth
 	calm     time.Duration // before anything is rebuilt
+	durable  bool          // is PostgreSQL
 	repeat   int           // measurements of each number
 	dixie    string        // the command
 	constant string        // the command of that name
@@ -86,6 +87,7 @@ func measure(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags.IntVar(&r.growth, "growth", 10_000_000, "events in the longer log of growth")
 	flags.IntVar(&r.repeat, "repeat", 3, "how often each number is measured")
 	flags.StringVar(&r.pprof, "pprof", "", "loopback address at which the server that is measured shows its profiles")
+	flags.BoolVar(&r.durable, "durable", true, "whether PostgreSQL keeps its files on disk and waits for it, as one in production does")
 	flags.DurationVar(&r.calm, "calm", 20*time.Second, "how long reads are measured before a rebuild")
 	markdown := flags.String("markdown", "", "file to write the table to, as Markdown")
 	flags.Usage = func() { help(flags) }

@@ -17,7 +17,7 @@ func TestAll(t *testing.T) {
 	var out, progress bytes.Buffer
 	markdown := filepath.Join(t.TempDir(), "table.md")
 	err := measure(t.Context(), []string{
-		"-events", "2000", "-agents", "50", "-growth", "2000", "-calm", "200ms", "-repeat", "1", "-markdown", markdown, "all",
+		"-events", "2000", "-agents", "50", "-growth", "2000", "-calm", "200ms", "-repeat", "1", "-durable=false", "-markdown", markdown, "all",
 	}, &out, &progress)
 	if err != nil && !errors.Is(err, errMissed) {
 		t.Fatalf("%v\n%s", err, progress.String())

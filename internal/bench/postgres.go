@@ -11,17 +11,18 @@ import (
 	"dixie/migrations"
 )
 
-// postgres is a server of this run that keeps what it commits.
+// postgres is a server of one measurement.
 type postgres struct {
 	server *pgtest.Server
 }
 
 // startPostgres starts one. It is to be stopped.
 func (r *run) startPostgres(ctx context.Context) (*postgres, error) {
-	server, err := pgtest.Start(ctx, pgtest.Options{Durable: true})
+	server, err := pgtest.Start(ctx, pgtest.Options{Durable: r.durable})
 	if err != nil {
 		return nil, err
 	}
+	r.report.durable = r.durable
 	p := &postgres{server}
 	err = p.do(ctx, "postgres", func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&r.report.postgres)
