@@ -140,12 +140,20 @@ func (r *run) appendsBeside(ctx context.Context, p *postgres, a appends, project
 		return comparison{}, nil, err
 	}
 	defer s.stop()
+	meter, err := p.newMeter(ctx, s)
+	if err != nil {
+		return comparison{}, nil, err
+	}
 	var latencies []time.Duration
 	appended, inserted := 0, 0
 	measured := func(ctx context.Context) (float64, error) {
 		requests := a.requests(rows(appended, a.events, r.agents))
 		appended += a.events
-		l, err := load(ctx, s.url, a.connections, http.StatusCreated, requests)
+		var l loaded
+		err := meter.during(a.events, func() (err error) {
+			l, err = load(ctx, s.url, a.connections, http.StatusCreated, requests)
+			return err
+		})
 		if err != nil {
 			return 0, err
 		}
@@ -160,6 +168,7 @@ func (r *run) appendsBeside(ctx context.Context, p *postgres, a appends, project
 		return p.insert(ctx, limited, rows(inserted, a.events, r.agents))
 	}
 	c, err := r.inTurns(ctx, measured, limit)
+	c.by = meter.each("event")
 	return c, latencies, err
 }
 

@@ -12,6 +12,7 @@ import (
 type comparison struct {
 	measured, limit samples
 	ratios          samples // of measured to limit, of each round
+	by              string  // the limiting factor; may be empty
 }
 
 // inTurns measures so many rounds, after one that warms both up and does not count.
@@ -42,7 +43,7 @@ func (c comparison) share(what, unit, limit string, least float64) line {
 	return line{
 		what: what, value: c.measured.spread(rate), limit: limit + " " + c.limit.spread(rate),
 		ratio:  c.ratios.spread(func(value float64) string { return fmt.Sprintf("%.0f %%", 100*value) }),
-		target: fmt.Sprintf("at least %.0f %%", 100*least), met: c.ratios.median() >= least,
+		target: fmt.Sprintf("at least %.0f %%", 100*least), met: c.ratios.median() >= least, by: c.by,
 	}
 }
 
@@ -51,7 +52,7 @@ func (c comparison) times(what, limit string, most float64) line {
 	return line{
 		what: what, value: c.measured.spread(duration), limit: limit + " " + c.limit.spread(duration),
 		ratio:  c.ratios.spread(func(value float64) string { return fmt.Sprintf("%.2f", value) }),
-		target: fmt.Sprintf("at most %g", most), met: c.ratios.median() <= most,
+		target: fmt.Sprintf("at most %g", most), met: c.ratios.median() <= most, by: c.by,
 	}
 }
 

@@ -39,12 +39,21 @@ func benchImport(ctx context.Context, r *run) error {
 		return err
 	}
 	defer s.stop()
+	meter, err := p.newMeter(ctx, s)
+	if err != nil {
+		return err
+	}
 	events := min(r.events, importEvents)
 	imported, copied := 0, 0
 	measured := func(ctx context.Context) (float64, error) {
 		lines := ndjson(rows(imported, events, r.agents))
 		imported += events
-		return s.bulk(ctx, lines, events)
+		var rate float64
+		err := meter.during(events, func() (err error) {
+			rate, err = s.bulk(ctx, lines, events)
+			return err
+		})
+		return rate, err
 	}
 	limit := func(ctx context.Context) (float64, error) {
 		made := rows(copied, events, r.agents)
@@ -55,6 +64,7 @@ func benchImport(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	c.by = meter.each("event")
 	r.report.add(c.share(fmt.Sprintf("import of %d events, log only", events), "events/s", "COPY of the rows into the same table:", importTarget))
 	return nil
 }

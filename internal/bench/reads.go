@@ -58,16 +58,29 @@ func (r *run) compareReads(ctx context.Context, what, path string, target float6
 		return err
 	}
 	defer constant.stop()
-	rate := func(base string) func(context.Context) (float64, error) {
-		return func(ctx context.Context) (float64, error) {
-			l, err := load(ctx, base, readers, http.StatusOK, requests)
-			return float64(len(requests)) / l.seconds, err
-		}
-	}
-	c, err := r.inTurns(ctx, rate(s.url), rate(constant.url))
+	serving, err := p.newMeter(ctx, s)
 	if err != nil {
 		return err
 	}
+	limiting, err := p.newMeter(ctx, constant)
+	if err != nil {
+		return err
+	}
+	rate := func(base string, m *meter) func(context.Context) (float64, error) {
+		return func(ctx context.Context) (float64, error) {
+			var l loaded
+			err := m.during(len(requests), func() (err error) {
+				l, err = load(ctx, base, readers, http.StatusOK, requests)
+				return err
+			})
+			return float64(len(requests)) / l.seconds, err
+		}
+	}
+	c, err := r.inTurns(ctx, rate(s.url, serving), rate(constant.url, limiting))
+	if err != nil {
+		return err
+	}
+	c.by = serving.each("request") + "; of the constant: " + limiting.each("request")
 	r.report.add(c.share(fmt.Sprintf("%s, %d connections, %d agents", what, readers, agents),
 		"requests/s", fmt.Sprintf("gorilla/mux with a constant of %d bytes:", size), target))
 	return nil
