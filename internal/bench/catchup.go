@@ -27,6 +27,10 @@ func benchCatchUp(ctx context.Context, r *run) error {
 	if err := r.fillDatabase(ctx, p, "log", r.events, agents); err != nil {
 		return err
 	}
+	meter, err := p.newMeter(ctx, nil)
+	if err != nil {
+		return err
+	}
 	measured := func(ctx context.Context) (float64, error) {
 		if err := p.copyDatabase(ctx, "log", "live"); err != nil {
 			return 0, err
@@ -36,8 +40,9 @@ func benchCatchUp(ctx context.Context, r *run) error {
 			return 0, err
 		}
 		defer s.stop()
+		meter.server = s.cmd.Process.Pid
 		start := time.Now()
-		err = s.reach(ctx, r.events)
+		err = meter.during(r.events, func() error { return s.reach(ctx, r.events) })
 		return time.Since(start).Seconds(), err
 	}
 	limit := func(ctx context.Context) (float64, error) { return p.readLog(ctx, "log") }
@@ -45,6 +50,7 @@ func benchCatchUp(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	c.by = meter.each("event")
 	r.report.add(c.times(fmt.Sprintf("both projectors catch up on %d events of %d agents", r.events, agents), "COPY of the log", catchUpTarget))
 	return nil
 }

@@ -57,6 +57,7 @@ func benchFreshness(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
+		c.by = "what has to follow one another: the notification, reading the event, the transaction that folds it, the answer to who waits"
 		r.report.add(c.times("from the answer to an append until the score with it is read, median", "one commit", freshTarget))
 		p99 := percentile(all, 99)
 		r.report.add(line{
