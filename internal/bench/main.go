@@ -60,6 +60,7 @@ type run struct {
 	growth   int           // events in the longer log of growth
 	calm     time.Duration // before anything is rebuilt
 	durable  bool          // is PostgreSQL
+	shared   *postgres     // of all measurements; nil where each has its own
 	repeat   int           // measurements of each number
 	dixie    string        // the command
 	constant string        // the command of that name
@@ -108,6 +109,11 @@ func measure(ctx context.Context, args []string, out, progress io.Writer) error 
 	if err := r.build(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		if r.shared != nil {
+			r.shared.end()
+		}
+	}()
 	for _, b := range chosen {
 		r.log.InfoContext(ctx, "measuring", "what", b.name)
 		if err := b.run(ctx, r); err != nil {
