@@ -92,7 +92,9 @@ func measure(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags.DurationVar(&r.calm, "calm", 20*time.Second, "how long reads are measured before a rebuild")
 	markdown := flags.String("markdown", "", "file to write the table to, as Markdown")
 	flags.Usage = func() { help(flags) }
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if r.events < minEvents || r.growth < minEvents || r.agents < 1 || r.repeat < 1 {
