@@ -91,6 +91,7 @@ func (v reputationView) encode() (text []byte, etag string) {
 	from, to := bytes.LastIndex(text, []byte(`,"position":`)), bytes.LastIndex(text, []byte(`,"contract_version":`))
 	hash := sha256.New()
 	hash.Write(text[:from])
+	hash.Write([]byte(`,"position":0,"snapshot_at":""`)) // as if it had neither
 	hash.Write(text[to:])
 	return text, `W/"` + base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:12]) + `"`
 }
