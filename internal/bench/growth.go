@@ -45,7 +45,7 @@ func benchGrowth(ctx context.Context, r *run) error {
 	}{
 		{"an append of 1 event", (*grown).append},
 		{"a page of 500 events of the log", (*grown).page},
-		{"a page of 50 events of an agent", (*grown).history},
+		{"a page of 10 events of an agent", (*grown).history},
 		{"a score", (*grown).score},
 	} {
 		median := func(side *grown) func(context.Context) (float64, error) {
@@ -87,12 +87,13 @@ func (g *grown) append() ([]byte, int) {
 	return post("/api/reputation/"+row.nft+"/events", "application/json", []byte(row.text)), http.StatusCreated
 }
 
+// page begins where both logs have so many further events, and so does history.
 func (g *grown) page() ([]byte, int) {
-	return get(fmt.Sprintf("/api/reputation/events?after=%d&limit=500", g.random.IntN(g.events))), http.StatusOK
+	return get(fmt.Sprintf("/api/reputation/events?after=%d&limit=500", g.random.IntN(g.events/2))), http.StatusOK
 }
 
 func (g *grown) history() ([]byte, int) {
-	return get(fmt.Sprintf("/api/reputation/agent-%d/events?after=%d&limit=50", g.random.IntN(g.agents), g.random.IntN(g.events))), http.StatusOK
+	return get(fmt.Sprintf("/api/reputation/agent-%d/events?after=%d&limit=10", g.random.IntN(g.agents), g.random.IntN(g.events/4))), http.StatusOK
 }
 
 func (g *grown) score() ([]byte, int) {
