@@ -15,8 +15,8 @@ test: ## Runs the tests; those of e2e skip themselves
 e2e: ## Starts everything on this machine and tests it from outside
 	go run ./internal/e2e
 
-bench: ## Measures rebuilds and verification; takes minutes
-	go run ./internal/bench
+bench: ## Measures everything against limits of this machine; takes an hour
+	go run ./internal/bench all
 
 ci: ## Runs everything that a change has to pass
 	.ci/run

@@ -43,6 +43,7 @@ func BenchmarkAppend(b *testing.B) {
 		for _, size := range []int{1, 100} {
 			b.Run(fmt.Sprintf("%s/entries=%d", name, size), func(b *testing.B) {
 				log, n := open(b), 0
+				b.ReportAllocs()
 				for b.Loop() {
 					eventstoretest.Append(b, log, spread(n+1, n+size)...)
 					n += size
@@ -62,6 +63,7 @@ func BenchmarkAppendConcurrently(b *testing.B) {
 			var n atomic.Int64
 			b.SetParallelism(64)
 			b.ResetTimer()
+			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					i := int(n.Add(1))
@@ -84,6 +86,7 @@ func BenchmarkAppendDuplicates(b *testing.B) {
 			entries := spread(1, 100)
 			eventstoretest.Append(b, log, entries...)
 			events := int64(0)
+			b.ReportAllocs()
 			for b.Loop() {
 				eventstoretest.Append(b, log, entries...)
 				events += 100
@@ -103,6 +106,7 @@ func BenchmarkRead(b *testing.B) {
 		for _, size := range []int{1, 100, 1000} {
 			b.Run(fmt.Sprintf("%s/page=%d", name, size), func(b *testing.B) {
 				var after, events int64
+				b.ReportAllocs()
 				for b.Loop() {
 					page, err := log.Read(b.Context(), after, size)
 					if err != nil || len(page) != size {

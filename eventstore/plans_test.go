@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,37 +16,61 @@ import (
 	"dixie/eventstore"
 	"dixie/eventstore/eventstoretest"
 	"dixie/internal/pgtest"
+	"dixie/reputation"
 )
 
-// longLog fills the log with 20,000 events: every second one is of hot, the rest
-// of 100 NFTs.
-const longLog = `
+// longLog fills the log with as many further events: every second one is of hot, the
+// rest of 100 NFTs.
+func longLog(events int) string {
+	return fmt.Sprintf(longLogOf, events)
+}
+
+const longLogOf = `
 	INSERT INTO reputation_events (position, nft_id, event_type, event, created_at)
-	SELECT n, CASE n % 2 WHEN 0 THEN 'hot' ELSE 'nft-' || n % 200 END, 'quality_signal',
+	SELECT n, CASE n %% 2 WHEN 0 THEN 'hot' ELSE 'nft-' || n %% 200 END, 'quality_signal',
 	       jsonb_build_object('event_id', '00000000-0000-4000-9000-' || lpad(to_hex(n), 12, '0'), 'agent_id', 'agent',
 	                          'score', 0.5, 'timestamp', '2026-02-25T12:00:00Z', 'collection_id', 'collection'),
 	       now() + n * interval '1 microsecond'
-	  FROM generate_series((SELECT coalesce(max(position), 0) + 1 FROM reputation_events), 20000) AS n`
+	  FROM generate_series((SELECT coalesce(max(position), 0) + 1 FROM reputation_events), %d) AS n`
 
-// A spy notes the SQL that a pool is given.
+// A statement is SQL that was run, and what with.
+type statement struct {
+	sql  string
+	args []any
+}
+
+// A spy notes the statements that a pool is given, of batches too.
 type spy struct {
 	mu   sync.Mutex
-	seen []string
+	seen []statement
 }
 
 func (s *spy) option(config *pgxpool.Config) { config.ConnConfig.Tracer = s }
 
-func (s *spy) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+func (s *spy) note(sql string, args []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seen = append(s.seen, data.SQL)
+	s.seen = append(s.seen, statement{sql, args})
+}
+
+func (s *spy) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	s.note(data.SQL, data.Args)
 	return ctx
 }
 
-func (s *spy) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (s *spy) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
 
-// statement is the SQL on the log that f runs.
-func (s *spy) statement(t testing.TB, f func() error) string {
+func (s *spy) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	s.note(data.SQL, data.Args)
+}
+
+func (s *spy) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (s *spy) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+// during are the statements that f runs.
+func (s *spy) during(t testing.TB, f func() error) []statement {
 	t.Helper()
 	s.mu.Lock()
 	s.seen = nil
@@ -55,11 +80,20 @@ func (s *spy) statement(t testing.TB, f func() error) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	on := slices.DeleteFunc(s.seen, func(sql string) bool { return !strings.Contains(sql, "FROM reputation_events") })
+	return slices.Clone(s.seen)
+}
+
+// onLog reports whether a statement reads or writes the log.
+func (s statement) onLog() bool { return strings.Contains(s.sql, "reputation_events") }
+
+// statement is the SQL on the log that f runs.
+func (s *spy) statement(t testing.TB, f func() error) string {
+	t.Helper()
+	on := slices.DeleteFunc(s.during(t, f), func(s statement) bool { return !s.onLog() })
 	if len(on) != 1 {
 		t.Fatalf("statements %q, want one", on)
 	}
-	return on[0]
+	return on[0].sql
 }
 
 // A node is a step of a plan, in EXPLAIN's JSON.
@@ -75,10 +109,15 @@ func (n *node) has(is func(*node) bool) bool {
 	return is(n) || slices.ContainsFunc(n.Plans, func(sub node) bool { return sub.has(is) })
 }
 
-// explain is the plan of a prepared statement for arguments.
-func explain(t testing.TB, conn *pgx.Conn, execute string) (plan node, text string) {
+// scansLog is true of reading all of the log.
+func (n *node) scansLog() bool { return n.Type == "Seq Scan" && n.Relation == "reputation_events" }
+
+// explain is the plan of a statement, or of a prepared one for arguments.
+func explain(t testing.TB, conn interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}, sql string, args ...any) (plan node, text string) {
 	t.Helper()
-	if err := conn.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) "+execute).Scan(&text); err != nil {
+	if err := conn.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) "+sql, args...).Scan(&text); err != nil {
 		t.Fatal(err)
 	}
 	var plans []struct{ Plan node }
@@ -113,7 +152,7 @@ func TestPlans(t *testing.T) {
 	var spy spy
 	pool := pgtest.Pool(t, spy.option)
 	log := openPostgres(t, pool)
-	exec(t, pool, longLog)
+	exec(t, pool, longLog(20000))
 	exec(t, pool, `ANALYZE reputation_events`)
 	read := spy.statement(t, func() error { _, err := log.Read(t.Context(), 1, 1); return err })
 	history := spy.statement(t, func() error { _, err := log.History(t.Context(), "hot", 1, 1); return err })
@@ -130,6 +169,82 @@ func TestPlans(t *testing.T) {
 		"'hot', 0, 20000", "'nft-7', 0, 1000", "'nft-7', 19000, 1000", "'unknown', 0, 1000")
 }
 
+// TestNoSequentialScan: no statement of the log reads all of it, wherever in it what is
+// asked for is. They are explained as they were run: with their arguments, and after the
+// settings that came before them in their transaction.
+func TestNoSequentialScan(t *testing.T) {
+	t.Parallel()
+	const events = 50_000
+	var spy spy
+	pool := pgtest.Pool(t, spy.option)
+	log := openPostgres(t, pool)
+	exec(t, pool, longLog(events))
+	exec(t, pool, `VACUUM ANALYZE reputation_events`)
+	conn := connect(t, pool)
+	entry := func(n int) reputation.Entry { return eventstoretest.Entry("nft-7", n) }
+	many := make([]reputation.Entry, 1000)
+	for i := range many {
+		many[i] = entry(2*events + i)
+	}
+	appending := func(entries ...reputation.Entry) func() error {
+		return func() error { _, err := log.Append(t.Context(), entries...); return err }
+	}
+	reading := func(after int64, limit int) func() error {
+		return func() error { _, err := log.Read(t.Context(), after, limit); return err }
+	}
+	history := func(nft string, after int64, limit int) func() error {
+		return func() error { _, err := log.History(t.Context(), nft, after, limit); return err }
+	}
+	for _, test := range []struct {
+		name string
+		run  func() error
+		want int // statements on the log
+	}{
+		{"append", appending(entry(events + 1)), 1},
+		{"append a duplicate", appending(entry(events + 1)), 2},
+		{"append many", appending(many...), 1},
+		{"append many duplicates", appending(many...), 2},
+		{"head", func() error { _, err := log.Head(t.Context()); return err }, 1},
+		{"position at a time", func() error { _, err := log.PositionAt(t.Context(), time.Now()); return err }, 1},
+		{"first page", reading(0, 500), 1},
+		{"page", reading(events/2, 2000), 1},
+		{"last page", reading(events-10, 2000), 1},
+		{"history", history("nft-7", 0, 50), 1},
+		{"end of a history", history("nft-7", events-100, 50), 1},
+		{"history of a hot agent", history("hot", events/2, 1000), 1},
+		{"history of nobody", history("nobody", 0, 50), 1},
+	} {
+		found := 0
+		statements := spy.during(t, test.run)
+		err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			for _, s := range statements {
+				switch {
+				case s.onLog():
+					found++
+					if plan, text := explain(t, tx, s.sql, s.args...); plan.has((*node).scansLog) {
+						t.Errorf("%s: %s\n%s", test.name, s.sql, text)
+					}
+				case strings.Contains(s.sql, "set_config"):
+					if _, err := tx.Exec(t.Context(), s.sql, s.args...); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(test.name, ": ", err)
+		}
+		if found != test.want {
+			t.Errorf("%s: %d statements on the log, want %d: %q", test.name, found, test.want, statements)
+		}
+	}
+	// The check sees a scan where there is one.
+	if plan, text := explain(t, conn, `SELECT * FROM reputation_events WHERE event_type = 'quality_signal'`); !plan.has((*node).scansLog) {
+		t.Errorf("a scan of the log is not seen:\n%s", text)
+	}
+}
+
 // TestPlansOfShortLog: connections that were opened when the log was short must
 // not keep the plans that were good for it. A log that grows fast, as in an import,
 // outruns the statistics, so there are none here.
@@ -143,7 +258,7 @@ func TestPlansOfShortLog(t *testing.T) {
 	const times = 10 // PostgreSQL decides at the sixth
 	useAll(t, pool, log, times)
 	conn := connect(t, pool)
-	exec(t, conn, longLog)
+	exec(t, conn, longLog(20000))
 	useAll(t, pool, log, times)
 	// PostgreSQL counts what a connection did when it ends, or much later.
 	_ = conn.Close(t.Context())

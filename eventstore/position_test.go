@@ -96,7 +96,7 @@ func TestPlanOfPositionAt(t *testing.T) {
 	var spy spy
 	pool := pgtest.Pool(t, spy.option)
 	log := openPostgres(t, pool)
-	exec(t, pool, longLog)
+	exec(t, pool, longLog(20000))
 	exec(t, pool, `ANALYZE reputation_events`)
 	find := spy.statement(t, func() error { _, err := log.PositionAt(t.Context(), time.Now()); return err })
 	conn := connect(t, pool)

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/go-json-experiment/json"
 
 	"dixie/reputation"
 )
@@ -82,16 +81,19 @@ func newTaskView(s reputation.TaskStats) taskView {
 	return view
 }
 
-// etag is a weak validator (RFC 9110 §8.8.1): it changes when the reputation does,
-// and not when merely the log has moved on.
-func (v reputationView) etag() string {
-	v.Position, v.SnapshotAt = 0, ""
-	text, err := json.Marshal(v, json.Deterministic(true))
-	if err != nil {
-		panic(fmt.Errorf("encode a reputation: %w", err)) // scores are never NaN
-	}
-	sum := sha256.Sum256(text)
-	return `W/"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+// encode is the JSON of a view and its weak validator (RFC 9110 §8.8.1), which changes
+// when the reputation does, and not when merely the log or the time has moved on. Both
+// are of one text, as encoding is the largest part of an answer.
+func (v reputationView) encode() (text []byte, etag string) {
+	text = marshal(v)
+	// Between these are position and snapshot_at. A quote within a value is escaped, so
+	// that nothing else looks like the last of them.
+	from, to := bytes.LastIndex(text, []byte(`,"position":`)), bytes.LastIndex(text, []byte(`,"contract_version":`))
+	hash := sha256.New()
+	hash.Write(text[:from])
+	hash.Write([]byte(`,"position":0,"snapshot_at":""`)) // as if it had neither
+	hash.Write(text[to:])
+	return text, `W/"` + base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:12]) + `"`
 }
 
 // standing reads an NFT's reputation, as fresh as the request asks for.
@@ -140,14 +142,14 @@ func (s *Server) getReputation(w http.ResponseWriter, r *http.Request) error {
 
 // writeReputation answers with a reputation, or that the caller has it.
 func (s *Server) writeReputation(w http.ResponseWriter, r *http.Request, view reputationView) {
-	etag := view.etag()
+	text, etag := view.encode()
 	w.Header().Set("ETag", etag)
 	w.Header().Set("Cache-Control", "private, no-cache")
 	if matches(r.Header.Get("If-None-Match"), etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	writeJSON(w, http.StatusOK, view)
+	writeText(w, http.StatusOK, text)
 }
 
 // matches compares weakly (RFC 9110 §13.1.2).

@@ -25,11 +25,19 @@ const positionHeader = "X-Reputation-Position"
 
 // writeJSON answers with a value. What can fail is the connection, and then
 // nobody is there to be told.
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) { writeText(w, status, marshal(v)) }
+
+// marshal encodes what handlers make.
+func marshal(v any) []byte {
 	text, err := json.Marshal(v, json.Deterministic(true))
 	if err != nil {
-		panic(fmt.Errorf("encode %T: %w", v, err)) // only values that no handler makes
+		panic(fmt.Errorf("encode %T: %w", v, err)) // only values that no handler makes: scores are never NaN
 	}
+	return text
+}
+
+// writeText answers with JSON.
+func writeText(w http.ResponseWriter, status int, text []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(text, '\n'))

@@ -11,25 +11,40 @@ import (
 	"dixie/migrations"
 )
 
-// postgres is a server of this run that keeps what it commits.
+// postgres is a server of one measurement, or of all where nothing is durable.
 type postgres struct {
 	server *pgtest.Server
+	keep   bool // for the next measurement
 }
 
 // startPostgres starts one. It is to be stopped.
 func (r *run) startPostgres(ctx context.Context) (*postgres, error) {
-	server, err := pgtest.Start(ctx, pgtest.Options{Durable: true})
+	if r.shared != nil {
+		return r.shared, nil
+	}
+	server, err := pgtest.Start(ctx, pgtest.Options{Durable: r.durable})
 	if err != nil {
 		return nil, err
 	}
-	p := &postgres{server}
+	r.report.durable = r.durable
+	p := &postgres{server: server, keep: !r.durable}
+	if p.keep {
+		r.shared = p
+	}
 	err = p.do(ctx, "postgres", func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&r.report.postgres)
 	})
 	return p, err
 }
 
+// stop ends the server, unless the next measurement is to have it.
 func (p *postgres) stop() {
+	if !p.keep {
+		p.end()
+	}
+}
+
+func (p *postgres) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_ = p.server.Stop(ctx)
@@ -45,10 +60,14 @@ func (p *postgres) do(ctx context.Context, database string, work func(*pgx.Conn)
 	return work(conn)
 }
 
-// create makes a migrated database.
+// create makes a migrated database, in place of one that an earlier measurement left.
 func (p *postgres) create(ctx context.Context, database string) error {
 	err := p.do(ctx, "postgres", func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{database}.Sanitize())
+		name := pgx.Identifier{database}.Sanitize()
+		if _, err := conn.Exec(ctx, `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, `CREATE DATABASE `+name)
 		return err
 	})
 	if err != nil {

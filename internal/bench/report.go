@@ -13,6 +13,7 @@ import (
 // report is what was measured.
 type report struct {
 	postgres string // version
+	durable  bool   // is PostgreSQL
 	lines    []line
 }
 
@@ -35,8 +36,12 @@ func (r *report) missed() bool {
 
 // machine is where the measurements were made.
 func (r *report) machine() string {
-	return fmt.Sprintf("%s, %d processors, %s/%s, %s, PostgreSQL %s, %s",
-		processor(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), r.postgres, time.Now().UTC().Format(time.DateOnly))
+	postgres := "PostgreSQL " + r.postgres
+	if !r.durable {
+		postgres += " that does not wait for the disk"
+	}
+	return fmt.Sprintf("%s, %d processors, %s/%s, %s, %s, %s",
+		processor(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), postgres, time.Now().UTC().Format(time.DateOnly))
 }
 
 // processor is its name, if the system tells.

@@ -28,9 +28,6 @@ const (
 	readRate   = 200
 	appendRate = 200
 
-	// calm is how long traffic is measured before anything is rebuilt.
-	calm = 20 * time.Second
-
 	// p99Target is how much longer reads may take while projections are rebuilt.
 	p99Target = 3.0
 
@@ -58,8 +55,8 @@ func benchTraffic(ctx context.Context, r *run) error {
 	t := newTraffic(s, r.agents, r.events)
 	stop := t.start(ctx)
 	defer stop()
-	t.during(ctx, calm/4) // warms everything up
-	before := t.during(ctx, calm)
+	t.during(ctx, r.calm/4) // warms everything up
+	before := t.during(ctx, r.calm)
 	var ratios samples
 	var longest []time.Duration
 	for range r.repeat {
@@ -144,7 +141,7 @@ var readyLine = regexp.MustCompile(`Dixie is ready at (http://\S+)`)
 // serve starts a server. It is to be stopped.
 func (r *run) serve(ctx context.Context, p *postgres, database string) (*server, error) {
 	cmd := exec.CommandContext(ctx, r.dixie, "serve", "--dev", "--port", "0")
-	cmd.Env = append(dixiecmd.Environ(), "DATABASE_URL="+p.server.URL(database), "DIXIE_DEV_API_KEY="+benchKey, "LOG_LEVEL=warn")
+	cmd.Env = append(dixiecmd.Environ(), "DATABASE_URL="+p.server.URL(database), "DIXIE_DEV_API_KEY="+benchKey, "LOG_LEVEL=warn", "DIXIE_PPROF_ADDR="+r.pprof)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	stdout, err := cmd.StdoutPipe()
