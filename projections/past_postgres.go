@@ -26,8 +26,8 @@ func (p *Postgres) folded(ctx context.Context, nft string) (*reputation.Agent, i
 	var text []byte
 	var position int64
 	err := p.pool.QueryRow(ctx, `
-		SELECT `+reached+`, (SELECT folded FROM reputation_aggregates WHERE nft_id = $2)`,
-		[]string{Aggregates}, nft).Scan(&position, &text)
+		SELECT `+reachedAggregates+`, (SELECT folded FROM reputation_aggregates WHERE nft_id = $1)`,
+		nft).Scan(&position, &text)
 	if err != nil {
 		return nil, 0, unavailable("read an agent", err)
 	}

@@ -152,10 +152,15 @@ func (p *Postgres) decodeRow(ctx context.Context, v any, query string, args ...a
 	return reputation.DecodeInto(text, v)
 }
 
-// reached is the position that all projections in a list have reached, and 0
-// while one of them has no checkpoint.
-const reached = `(SELECT CASE WHEN count(*) = cardinality($1::text[]) THEN min(position) ELSE 0 END
-	FROM projection_checkpoints WHERE projection = ANY ($1::text[]))`
+// SQL for the position that the aggregates, or both projections, have reached; 0 while
+// there is no checkpoint. Names stand in it: with a list of them as a parameter
+// PostgreSQL takes the plan that it could keep for a costly one, and plans each read
+// anew, which takes it longer than the read.
+const (
+	reachedAggregates = `coalesce((SELECT position FROM projection_checkpoints WHERE projection = '` + Aggregates + `'), 0)`
+	reachedCohorts    = `coalesce((SELECT position FROM projection_checkpoints WHERE projection = '` + Cohorts + `'), 0)`
+	reached           = `least(` + reachedAggregates + `, ` + reachedCohorts + `)`
+)
 
 // Reputation implements [Reader]. One statement, and so one snapshot, reads rows
 // and position.
@@ -167,11 +172,11 @@ func (p *Postgres) Reputation(ctx context.Context, nft string) (Reputation, erro
 	err := p.pool.QueryRow(ctx, `
 		SELECT `+reached+`, a.aggregate, a.folded, c.sum, c.squares, c.scores, c.members,
 		       (SELECT json_agg(t.cohort ORDER BY t.model_id, t.task_type)
-		          FROM reputation_task_cohorts AS t WHERE t.nft_id = $2)
+		          FROM reputation_task_cohorts AS t WHERE t.nft_id = $1)
 		  FROM (SELECT) AS one
-		  LEFT JOIN reputation_aggregates AS a ON a.nft_id = $2
+		  LEFT JOIN reputation_aggregates AS a ON a.nft_id = $1
 		  LEFT JOIN reputation_collections AS c ON c.collection_id = a.aggregate->>'collection_id'`,
-		Names, nft).Scan(&r.Position, &aggregate, &folded, &sum, &squares, &scores, &members, &cohorts)
+		nft).Scan(&r.Position, &aggregate, &folded, &sum, &squares, &scores, &members, &cohorts)
 	if err != nil {
 		return r, unavailable("read a reputation", err)
 	}
@@ -207,9 +212,9 @@ func decodeAgent(aggregate, folded []byte) (*reputation.Agent, error) {
 // Score implements [Reader].
 func (p *Postgres) Score(ctx context.Context, nft string) (score *float64, position int64, err error) {
 	err = p.pool.QueryRow(ctx, `
-		SELECT `+reached+`,
-		       (SELECT (aggregate->>'blended_score')::float8 FROM reputation_aggregates WHERE nft_id = $2)`,
-		[]string{Aggregates}, nft).Scan(&position, &score)
+		SELECT `+reachedAggregates+`,
+		       (SELECT (aggregate->>'blended_score')::float8 FROM reputation_aggregates WHERE nft_id = $1)`,
+		nft).Scan(&position, &score)
 	return score, position, unavailable("read a score", err)
 }
 

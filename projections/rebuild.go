@@ -77,9 +77,9 @@ type RebuildConfig struct {
 	// that answers requests keeps one for them: with all busy, Go looks for what has
 	// come from the network only every 10 ms.
 	Processors int
-	// Rest is how long each of them rests when it has decoded or folded some events, as
-	// a multiple of the time that it took; 0 means not at all. The session that sends
-	// the log rests with them.
+	// Rest is how long each of them rests when it has decoded or folded some events or
+	// loaded some rows, as a multiple of the time that it took; 0 means not at all. The
+	// sessions of the database that send the log and take the rows rest with them.
 	Rest float64
 
 	hook func(stage string) error // of tests

@@ -236,10 +236,10 @@ func (s *agentShadow) agent(i int32, scratch *reputation.Agent) *reputation.Agen
 	return scratch
 }
 
-func (s *agentShadow) load(ctx context.Context, conn *pgx.Conn, beside func(string) string) error {
+func (s *agentShadow) load(ctx context.Context, l loader) error {
 	var aggregate, scratch = []byte(nil), &reputation.Agent{}
 	rows := inOrder(s.rows.length, func(i int32) string { return s.rows.at(i).nft })
-	err := copyRows(ctx, conn, beside(aggregatesTable), "nft_id, state, aggregate, folded, position", func(w *copyWriter) bool {
+	err := l.copyRows(ctx, aggregatesTable, "nft_id, state, aggregate, folded, position", func(w *copyWriter) bool {
 		if len(rows) == 0 {
 			return false
 		}
@@ -258,7 +258,7 @@ func (s *agentShadow) load(ctx context.Context, conn *pgx.Conn, beside func(stri
 	if err != nil {
 		return err
 	}
-	return s.loadCollections(ctx, conn, beside(collectionsTable))
+	return s.loadCollections(ctx, l)
 }
 
 // inOrder are so many rows in the order of their NFTs. The index of a table that is
@@ -272,13 +272,13 @@ func inOrder(rows int, nft func(i int32) string) []int32 {
 	return order
 }
 
-func (s *agentShadow) loadCollections(ctx context.Context, conn *pgx.Conn, table string) error {
+func (s *agentShadow) loadCollections(ctx context.Context, l loader) error {
 	ids := make([]string, 0, len(s.collections))
 	for id := range s.collections {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	return copyRows(ctx, conn, table, "collection_id, sum, squares, scores, members", func(w *copyWriter) bool {
+	return l.copyRows(ctx, collectionsTable, "collection_id, sum, squares, scores, members", func(w *copyWriter) bool {
 		if len(ids) == 0 {
 			return false
 		}

@@ -257,8 +257,8 @@ func (k *cohortKeys) drop(number int32) {
 	}
 }
 
-func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(string) string) error {
-	if err := s.loadMembers(ctx, conn, beside(membersTable)); err != nil {
+func (s *cohortShadow) load(ctx context.Context, l loader) error {
+	if err := s.loadMembers(ctx, l); err != nil {
 		return err
 	}
 	rows := inOrder(s.rows.length, s.nft)
@@ -268,7 +268,7 @@ func (s *cohortShadow) load(ctx context.Context, conn *pgx.Conn, beside func(str
 		cohorts, sorted []cohortRow // what is left of the row's, in the order of the table, and room for the next
 	)
 	columns := "nft_id, model_id, task_type, cohort, score, samples, observed_at, position"
-	return copyRows(ctx, conn, beside(cohortsTable), columns, func(w *copyWriter) bool {
+	return l.copyRows(ctx, cohortsTable, columns, func(w *copyWriter) bool {
 		for ; len(cohorts) == 0; rows = rows[1:] {
 			if len(rows) == 0 {
 				return false
@@ -307,9 +307,9 @@ func (s *cohortShadow) tuple(w *copyWriter, row *memberRow, cohort reputation.Ta
 	w.bigint(position)
 }
 
-func (s *cohortShadow) loadMembers(ctx context.Context, conn *pgx.Conn, table string) error {
+func (s *cohortShadow) loadMembers(ctx context.Context, l loader) error {
 	rows := inOrder(s.rows.length, s.nft)
-	return copyRows(ctx, conn, table, "nft_id, collection_id", func(w *copyWriter) bool {
+	return l.copyRows(ctx, membersTable, "nft_id, collection_id", func(w *copyWriter) bool {
 		if len(rows) == 0 {
 			return false
 		}

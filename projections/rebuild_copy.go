@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -13,13 +14,24 @@ import (
 // copyChunk is about how many bytes of rows are made at once.
 const copyChunk = 32 << 10
 
-// copyRows loads rows into a table that the same transaction has made. next
-// writes one row, and answers false after the last. Rows are frozen: they need no
-// vacuum later, and a transaction with an older snapshot that comes to the table
-// after the swap does not find it empty.
-func copyRows(ctx context.Context, conn *pgx.Conn, table, columns string, next func(*copyWriter) bool) error {
-	w := &copyWriter{next: next, buf: []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")}
-	_, err := conn.PgConn().CopyFrom(ctx, w, fmt.Sprintf(`COPY %s (%s) FROM STDIN WITH (FORMAT binary, FREEZE)`, table, columns))
+// loader fills the tables beside the live ones.
+type loader struct {
+	conn   *pgx.Conn
+	beside func(live string) string // is the name of such a table
+	rest   float64                  // after each piece that was sent, as in effort
+}
+
+// copyRows loads rows into the table beside a live one, which the same transaction has
+// made. next writes one row, and answers false after the last. Rows are frozen: they
+// need no vacuum later, and a transaction with an older snapshot that comes to the
+// table after the swap does not find it empty.
+func (l loader) copyRows(ctx context.Context, live, columns string, next func(*copyWriter) bool) error {
+	table := l.beside(live)
+	w := &copyWriter{
+		next: next, rest: l.rest, sent: time.Now(),
+		buf: []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"),
+	}
+	_, err := l.conn.PgConn().CopyFrom(ctx, w, fmt.Sprintf(`COPY %s (%s) FROM STDIN WITH (FORMAT binary, FREEZE)`, table, columns))
 	return unavailable("load "+table, err)
 }
 
@@ -29,6 +41,8 @@ type copyWriter struct {
 	buf  []byte
 	at   int // in buf
 	done bool
+	rest float64
+	sent time.Time // when the last piece had been made
 }
 
 // Read implements [io.Reader].
@@ -45,6 +59,8 @@ func (w *copyWriter) Read(p []byte) (int, error) {
 }
 
 func (w *copyWriter) fill() {
+	rest(w.rest, w.sent) // since when the database has worked
+	defer func() { w.sent = time.Now() }()
 	w.buf, w.at = w.buf[:0], 0
 	for len(w.buf) < copyChunk {
 		if !w.next(w) {

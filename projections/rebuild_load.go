@@ -96,7 +96,7 @@ func (r *rebuild) loadShadows(ctx context.Context, tx pgx.Tx, shadows []shadow) 
 		}
 	}
 	for _, s := range shadows {
-		if err := s.load(ctx, tx.Conn(), r.beside); err != nil {
+		if err := s.load(ctx, loader{tx.Conn(), r.beside, r.Rest}); err != nil {
 			return err
 		}
 	}

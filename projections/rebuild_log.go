@@ -29,6 +29,9 @@ const (
 	// maxDecoders keep up with what one COPY sends.
 	maxDecoders = 4
 
+	// maxRest bounds a rest: work of a batch takes a few milliseconds.
+	maxRest = 100 * time.Millisecond
+
 	// beatInterval is how often the fold shows that it is alive while it waits.
 	beatInterval = 500 * time.Millisecond
 
@@ -162,12 +165,16 @@ func (p *logPipeline) read(ctx context.Context, log *logReader, after, until int
 func (p *logPipeline) work(do func() error) error {
 	p.busy <- struct{}{}
 	defer func() { <-p.busy }()
-	start := time.Now()
-	err := do()
-	if p.rest > 0 {
-		time.Sleep(time.Duration(p.rest * float64(time.Since(start))))
+	defer rest(p.rest, time.Now())
+	return do()
+}
+
+// rest waits for a multiple of the time since work began, which the work may have spent
+// on waiting for others too: it is bounded.
+func rest(multiple float64, since time.Time) {
+	if multiple > 0 {
+		time.Sleep(min(time.Duration(multiple*float64(time.Since(since))), maxRest))
 	}
-	return err
 }
 
 func (p *logPipeline) fold(fold func(*logBatch) error, beat func() error) error {

@@ -23,7 +23,7 @@ type shadow interface {
 	// memory yet. A rebuild, which begins without rows, has no use for it.
 	fetch(ctx context.Context, db batcher, events []eventstore.PageEvent) error
 	// load fills the tables, which are empty and of the same transaction.
-	load(ctx context.Context, conn *pgx.Conn, beside func(live string) string) error
+	load(ctx context.Context, l loader) error
 	// save writes what was folded since the last call of saved, which tells that a
 	// load or a save was committed.
 	save(ctx context.Context, tx pgx.Tx, beside func(live string) string) error
