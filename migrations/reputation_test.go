@@ -351,6 +351,23 @@ func TestImportIntoASmallLogReadsNoWholeTable(t *testing.T) {
 	}
 }
 
+// TestRowsAreCompressedWithLZ4: where the server can.
+func TestRowsAreCompressedWithLZ4(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtest.URL(t))
+	want := ""
+	if query1[bool](t, conn, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`) {
+		want = "l"
+	}
+	for _, column := range []string{"aggregate", "folded"} {
+		got := query1[string](t, conn, `SELECT attcompression::text FROM pg_attribute
+			WHERE attrelid = 'reputation_aggregates'::regclass AND attname = $1`, column)
+		if got != want {
+			t.Errorf("%s is compressed with %q, want %q", column, got, want)
+		}
+	}
+}
+
 func TestRowAfterOneOfTheFutureIsLater(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtest.URL(t))

@@ -164,6 +164,31 @@ func checkRebuilt(t *testing.T, p process, one projections.Rebuilt) {
 	}
 }
 
+// TestRebuildRests: as a server rebuilds, on one processor and with rests, the rows are
+// the same and it takes longer than the work.
+func TestRebuildRests(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	play(t, p.Backend, histories.Example(1))
+	want := dump(t, p.pool)
+	took := func(rest float64) time.Duration {
+		config := rebuildConfig(t)
+		config.Processors, config.Rest = 1, rest
+		start := time.Now()
+		if _, err := p.rows.Rebuild(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		sameRows(t, want, dump(t, p.pool))
+		return time.Since(start)
+	}
+	// A rest is at most 100 ms; there are at least two of decoding and folding, and one
+	// before the last piece of each of the four tables.
+	least := took(0)
+	if long := took(1e9); long < 600*time.Millisecond || long < least {
+		t.Errorf("with long rests a rebuild took %v, without any %v", long, least)
+	}
+}
+
 // TestRebuildOfNothing: a database without events, or without any projector so far.
 func TestRebuildOfNothing(t *testing.T) {
 	t.Parallel()

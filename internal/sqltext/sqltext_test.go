@@ -30,7 +30,7 @@ var composed = map[string]string{
 	"projections.queueMembers":              "the table's name is a constant, or one that pgx has quoted",
 	"projections.queueCohorts":              "the table's name is a constant, or one that pgx has quoted",
 	"projections.queueCleared":              "the table's name is a constant",
-	"projections.loader.copyRows":                  "the table's name is quoted by pgx, and its columns are constants",
+	"projections.loader.copyRows":           "the table's name is quoted by pgx, and its columns are constants",
 	"projections.aside.merge":               "the table's name is quoted by pgx",
 	"projections.rebuild.prepare":           "names of tables, quoted by pgx",
 	"projections.rebuild.clear":             "names of tables, quoted by pgx",
