@@ -46,6 +46,16 @@ const (
 // may send one is for the caller to decide. Decode keeps nothing of data and is
 // safe for concurrent use.
 func Decode(data []byte) (Event, error) {
+	if len(data) <= maxPlain {
+		if e, ok := scan(string(data)); ok {
+			return e, nil
+		}
+	}
+	return decodeStrictly(data)
+}
+
+// decodeStrictly reads any spelling, and finds what is wrong.
+func decodeStrictly(data []byte) (Event, error) {
 	if len(data) > MaxEventBytes+slack {
 		return Event{}, tooLong(len(data))
 	}

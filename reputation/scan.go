@@ -8,12 +8,26 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeText is [Decode] for whoever reads a whole log: the strings of the event
-// are parts of text and keep it in memory. An event in the plain spelling that
-// nearly all have is read several times as fast, and whatever is not plain or not
-// valid is left to Decode, so that both give the same. It is safe for concurrent
-// use.
+// DecodeText is [Decode] for whoever has the text anyway, such as of a whole log: the
+// strings of the event are parts of text and keep it in memory. It is safe for
+// concurrent use.
 func DecodeText(text string) (Event, error) {
+	if e, ok := scan(text); ok {
+		return e, nil
+	}
+	return decodeStrictly([]byte(text))
+}
+
+// maxPlain is the length of the longest text that is scanned: that of longer ones is to
+// be measured in canonical form.
+const maxPlain = MaxEventBytes - slack
+
+// scan reads an event in the plain spelling that nearly all have, several times as fast
+// as [decodeStrictly]. It answers false for whatever is not plain or not valid.
+func scan(text string) (Event, bool) {
+	if len(text) > maxPlain {
+		return Event{}, false
+	}
 	w := wires.Get().(*wire)
 	defer func() {
 		*w = wire{} // it keeps no text in memory
@@ -21,9 +35,9 @@ func DecodeText(text string) (Event, error) {
 	}()
 	s := scanner{text: text}
 	if !s.scan(w) {
-		return Decode([]byte(text))
+		return Event{}, false
 	}
-	return w.event(), nil
+	return w.event(), true
 }
 
 var wires = sync.Pool{New: func() any { return new(wire) }}
@@ -37,10 +51,6 @@ type scanner struct {
 }
 
 func (s *scanner) scan(w *wire) bool {
-	// The length of longer ones is to be measured in canonical form.
-	if len(s.text) > MaxEventBytes-slack {
-		return false
-	}
 	ok := s.object(func(name string) bool {
 		f, known := fieldNamed(name)
 		if !known || w.has[f] {

@@ -81,21 +81,27 @@ func dimensionsBefore(n int) string {
 	return b.String() + `"accuracy":0.8`
 }
 
-// sameDecoding holds DecodeText to Decode: the same event, or the same refusal.
+// sameDecoding holds DecodeText and Decode to the decoder that reads any spelling: the
+// same event, or the same refusal.
 func sameDecoding(t interface {
 	Helper()
 	Fatalf(string, ...any)
 }, text string) (valid bool) {
 	t.Helper()
-	want, wantErr := reputation.Decode([]byte(text))
-	got, err := reputation.DecodeText(text)
-	if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() {
-		t.Fatalf("DecodeText(%q): %v, Decode: %v", text, err, wantErr)
+	want, wantErr := reputation.DecodeStrictly([]byte(text))
+	for name, decode := range map[string]func(string) (reputation.Event, error){
+		"DecodeText": reputation.DecodeText,
+		"Decode":     func(text string) (reputation.Event, error) { return reputation.Decode([]byte(text)) },
+	} {
+		got, err := decode(text)
+		if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() {
+			t.Fatalf("%s(%q): %v, strictly: %v", name, text, err, wantErr)
+		}
+		if diff := cmp.Diff(want, got, sameEvent); diff != "" {
+			t.Fatalf("%s(%q) (-strictly +found):\n%s", name, text, diff)
+		}
 	}
-	if diff := cmp.Diff(want, got, sameEvent); diff != "" {
-		t.Fatalf("DecodeText(%q) (-Decode +DecodeText):\n%s", text, diff)
-	}
-	return err == nil
+	return wantErr == nil
 }
 
 func TestDecodeText(t *testing.T) {
