@@ -2,6 +2,7 @@ package http
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,9 @@ import (
 
 // importPatience is how long a bulk import may be silent in either direction.
 const importPatience = time.Minute
+
+// importFarewell is how much longer it takes an answer than a request.
+const importFarewell = 10 * time.Second
 
 type importAnswer struct {
 	Lines         int64                     `json:"lines"` // read, without empty ones
@@ -50,17 +54,19 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 	// The server's own timeouts are for requests that end soon.
 	control := http.NewResponseController(w)
 	alive := func() {
-		deadline := time.Now().Add(importPatience)
-		_ = control.SetReadDeadline(deadline)
-		_ = control.SetWriteDeadline(deadline)
+		now := time.Now()
+		_ = control.SetReadDeadline(now.Add(importPatience))
+		_ = control.SetWriteDeadline(now.Add(importPatience + importFarewell)) // to be told that it was too slow
 	}
 	body, err := importBody(r, alive)
 	if err != nil {
 		return err
 	}
 	check := s.lineRules(r)
-	report, err := s.Importer.Import(r.Context(), body, check, alive)
-	head, headErr := s.Log.Head(r.Context())
+	ctx, cancel := outliving(r.Context(), importFarewell)
+	defer cancel()
+	report, err := s.Importer.Import(ctx, body, check, alive)
+	head, headErr := s.Log.Head(ctx)
 	if err == nil {
 		err = headErr
 	}
@@ -75,6 +81,21 @@ func (s *Server) importEvents(w http.ResponseWriter, r *http.Request) error {
 	setPosition(w, head)
 	writeJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// outliving is a context that ends some time after another. That of a request ends
+// when its body cannot be read, as with a client that has fallen silent, who is to be
+// told what was stored.
+func outliving(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // lineRules are those of appending, by the line: a line that may not be appended
@@ -105,7 +126,7 @@ func (s *Server) writeImportFailure(w http.ResponseWriter, r *http.Request, err 
 		if errors.Is(failed, errExpansion) {
 			err = &requestError{
 				status: http.StatusRequestEntityTooLarge, code: "body_too_large",
-				message: fmt.Sprintf("%s, which it exceeds after line %d", errExpansion, failed.Line),
+				message: fmt.Sprintf("%s: too much came after line %d", errExpansion, failed.Line),
 			}
 		}
 		if errors.Is(failed, os.ErrDeadlineExceeded) {
@@ -147,7 +168,7 @@ const (
 	freeExpansion = 1 << 20
 )
 
-var errExpansion = fmt.Errorf("a compressed body may expand to at most %d times its size", maxExpansion)
+var errExpansion = fmt.Errorf("a compressed body may expand to at most %d times its size and 1 MiB, send it uncompressed", maxExpansion)
 
 // expanded is a decompressed body. Reading fails with errExpansion as soon as it is too
 // much for what was sent.

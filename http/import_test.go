@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dixie/eventstore"
@@ -529,3 +530,53 @@ func TestImportStopsComing(t *testing.T) {
 		t.Errorf("%v, and the log has %d events", got.header, s.head(t))
 	}
 }
+
+// TestImportFallsSilent: on a real connection the answer still arrives.
+func TestImportFallsSilent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		request := bulk("").request(t, "http://dixie.example")
+		web := &nethttp.Server{Handler: http.NewServer(openMemory(t).config(t)), ReadTimeout: time.Minute, WriteTimeout: time.Minute + 10*time.Second}
+		var running sync.WaitGroup
+		running.Go(func() { _ = web.Serve(&oneConn{conn: there, closed: make(chan struct{})}) })
+		running.Go(func() {
+			_, _ = fmt.Fprintf(here, "POST %s HTTP/1.1\r\nHost: dixie.example\r\nAuthorization: %s\r\nContent-Type: application/x-ndjson\r\nContent-Length: 100000\r\n\r\n%s",
+				request.URL.Path, request.Header.Get("Authorization"), lines("a", signals(2)...))
+		})
+		start := time.Now()
+		response, err := nethttp.ReadResponse(bufio.NewReader(here), nil)
+		if err != nil || response.StatusCode != 408 || time.Since(start) > 2*time.Minute {
+			t.Errorf("%v, %v after %s, want 408", response, err, time.Since(start))
+		}
+		_, _ = here.Close(), web.Close()
+		running.Wait()
+		time.Sleep(time.Minute) // the server lingers on a connection that it has closed
+	})
+}
+
+// oneConn is a listener on one connection.
+type oneConn struct {
+	conn   net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept returns the connection, and then waits.
+func (l *oneConn) Accept() (net.Conn, error) {
+	if conn := l.conn; conn != nil {
+		l.conn = nil
+		return conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+// Close ends the wait.
+func (l *oneConn) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr is of no use.
+func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{} }

@@ -119,6 +119,35 @@ func Check(ctx context.Context, db DB) error {
 	return check(ctx, db, steps)
 }
 
+// ErrRights says that who has logged in may not do what a server does.
+var ErrRights = errors.New("too few rights in the database")
+
+// CheckRights returns nil when who has logged in may append events and project them,
+// as far as a server needs both, and otherwise an error that matches [ErrRights]; any
+// other error means that the database could not be asked. It is safe for concurrent
+// use if db is.
+func CheckRights(ctx context.Context, db DB) error {
+	rows, err := db.Query(ctx, `
+		SELECT current_user::text, has_any_column_privilege('reputation_events', 'INSERT'),
+		       has_table_privilege('projection_checkpoints', 'UPDATE')`)
+	if err != nil {
+		return fmt.Errorf("read the rights: %w", err)
+	}
+	type rights struct {
+		Login           string
+		Append, Project bool
+	}
+	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[rights])
+	if err != nil {
+		return fmt.Errorf("read the rights: %w", err)
+	}
+	if found.Append && found.Project {
+		return nil
+	}
+	return fmt.Errorf("%w: %s may append: %t, may project: %t; make the roles with dixie migrate roles, and grant it dixie_append and dixie_project",
+		ErrRights, found.Login, found.Append, found.Project)
+}
+
 // Roles makes the roles dixie_append, dixie_project and dixie_read, and grants them
 // what they may do in this database, all or nothing; 011_roles.sql says what that is.
 // It needs a current schema, the owner of the tables, and the right to create roles

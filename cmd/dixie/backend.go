@@ -118,8 +118,19 @@ func closePool(ctx context.Context, pool *pgxpool.Pool) {
 	}
 }
 
-// checkSchema migrates when it was asked to, and else refuses an old schema.
+// checkSchema migrates when it was asked to, and else refuses an old schema. It refuses
+// a login that could not serve: its requests would be told to try again, for ever.
 func (s *serveCmd) checkSchema(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) error {
+	if err := s.prepareSchema(ctx, pool, logger); err != nil {
+		return err
+	}
+	if err := migrations.CheckRights(ctx, pool); err != nil {
+		return fmt.Errorf("refusing to start: %w", err)
+	}
+	return nil
+}
+
+func (s *serveCmd) prepareSchema(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) error {
 	if !s.Migrate {
 		return migrations.Check(ctx, pool)
 	}

@@ -231,6 +231,12 @@ func (c cluster) checkReader() {
 	} {
 		mustCLI(t, env, command...)
 	}
+	for _, role := range []string{"reader", "writer", "projector"} { // each of whom lacks what a server needs
+		_, stderr, err := cli(t, append(c.env(role), "PORT=0"), "serve", "--dev")
+		if err == nil || !strings.Contains(stderr, role) || !strings.Contains(stderr, "dixie_append and dixie_project") {
+			t.Errorf("serving as %s: %v\n%s", role, err, stderr)
+		}
+	}
 	c.wantDenied("reader", against...)
 	c.wantDenied("reader", `INSERT INTO reputation_events (nft_id, event_type, event) VALUES ('a', 'b', '{}')`, "SELECT FROM signin_nonces",
 		"CREATE TABLE t (n integer)", "SET ROLE dixie_project", "SET ROLE dixie_append")

@@ -31,7 +31,7 @@ type gatewaySettings struct {
 	TrustedProxies []netip.Prefix `name:"trusted-proxies" env:"DIXIE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Networks of the proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8; none when not set."`
 	RequestLimit   *int           `name:"rate-limit-rpm" env:"DIXIE_RATE_LIMIT_RPM" placeholder:"100" help:"Requests a minute of each caller: the holder of an API key, a wallet, or else an address; at most 10,000, and any number when 0. When not set it is 100 for wallets and addresses, and any number for API keys and with --dev."`
 	KeyLimit       *int           `name:"rate-limit-key-rpm" env:"DIXIE_RATE_LIMIT_KEY_RPM" placeholder:"N" help:"Requests a minute of the holder of an API key, instead; any number when 0. Services that append events one by one need many."`
-	Connections    int            `name:"max-connections" env:"DIXIE_MAX_CONNECTIONS" default:"2000" placeholder:"N" help:"Most open connections, idle ones included; more are answered with 503. Any number when 0."`
+	Connections    int            `name:"max-connections" env:"DIXIE_MAX_CONNECTIONS" default:"2000" placeholder:"2000" help:"Most open connections, idle ones included; more are answered with 503. Any number when 0."`
 	Redis          string         `name:"redis-url" env:"REDIS_URL" secret:"" placeholder:"URL" help:"Taken, as deployments set it for the service before this one, and not used: each replica counts requests for itself."`
 	Payment        string         `name:"x402-enabled" env:"DIXIE_X402_ENABLED" default:"false" placeholder:"true" help:"'true' marks every answer with X-Payment-Status: scaffold. No payment is asked for or processed."`
 }

@@ -62,7 +62,7 @@ func (v *verifyCmd) Run(ctx context.Context, c *console) error {
 	bar.finish(fmt.Sprintf("%d events folded, %d rows compared", report.Events, report.Rows))
 	behind := writePositions(c.out, report)
 	if v.Sample > 0 {
-		fmt.Fprintf(c.out, "compared the rows of %d NFTs, chosen with --seed %d\n", v.Sample, v.Seed)
+		fmt.Fprintf(c.out, "compared the rows of at most %d NFTs, chosen with --seed %d\n", v.Sample, v.Seed)
 	}
 	if report.Digest != "" {
 		fmt.Fprintf(c.out, "digest: sha256:%s\n", report.Digest)
