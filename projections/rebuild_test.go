@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dixie/eventstore"
+	"dixie/internal/logtext"
 	"dixie/internal/pgtest"
 	"dixie/projections"
 	"dixie/projections/projectionstest"
@@ -576,7 +578,10 @@ func TestRebuildEndsTerms(t *testing.T) {
 	p := verified(t)
 	exec(t, p.pool, `UPDATE reputation_aggregates SET folded = jsonb_set(folded::jsonb, '{aggregate,sample_count}', '1000')::json`)
 	exec(t, p.pool, `UPDATE reputation_cohort_members SET collection_id = 'x'`)
-	both := p.Projectors(reputation.DefaultParams(), 0)
+	var logged logtext.Log
+	both := p.rows.NewProjectors(projections.Config{
+		Log: p.Log, Params: reputation.DefaultParams(), Logger: slog.New(slog.NewTextHandler(&logged, nil)),
+	})
 	projectionstest.Run(t, both...)
 	for i := range int64(20) {
 		p.AppendEntries(t, projectionstest.Task(fmt.Sprintf("bear-%c", 'a'+i), "native", "general", 0.5).Entry(1001+i))
@@ -588,6 +593,9 @@ func TestRebuildEndsTerms(t *testing.T) {
 	}
 	p.checkTables(t)
 	p.clean(t)
+	if text := logged.String(); strings.Contains(text, "level=ERROR") || !strings.Contains(text, "the rows were rebuilt, going on") {
+		t.Errorf("a rebuild is no error:\n%s", text)
+	}
 }
 
 // TestRebuildRepairsAnotherLog: projections that contain events which the log does
