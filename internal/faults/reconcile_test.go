@@ -19,15 +19,7 @@ import (
 func (w *world) reconcile() {
 	w.t.Helper()
 	w.ended.Store(true)
-	w.awaitProjections()
-	if w.upstreams != nil {
-		w.awaitPublished()
-	}
-	w.eachServer(func(s *server) {
-		if err := s.stop(); err != nil {
-			w.errorf("%v", err)
-		}
-	})
+	w.settle()
 	for _, s := range w.servers {
 		if found := s.disaster(); found != "" {
 			w.errorf("%s logged:\n%s", s.name, found)
@@ -42,6 +34,47 @@ func (w *world) reconcile() {
 	var table strings.Builder
 	w.counts.print(&table)
 	w.t.Logf("seed %d\n%s", w.seed, table.String())
+}
+
+// settle stops the servers when all is projected and published. One that stops still
+// stores what chats have told, and nobody projects what comes last: then they are
+// started once more. What chats told is stored by then.
+func (w *world) settle() {
+	for range 2 {
+		w.awaitProjections()
+		if w.upstreams != nil {
+			w.awaitPublished()
+		}
+		w.eachServer(func(s *server) {
+			if err := s.stop(); err != nil {
+				w.errorf("%v", err)
+			}
+		})
+		behind := w.behind()
+		if behind == 0 {
+			return
+		}
+		w.t.Logf("the servers have stored events while they stopped, of which the projections lack up to %d", behind)
+		w.eachServer(func(s *server) {
+			if err := s.start(context.Background()); err != nil {
+				w.errorf("%v", err)
+			}
+		})
+	}
+	w.errorf("servers that have nothing to store have stored events while they stopped")
+}
+
+// behind is how many events are missing in the projection that lacks most.
+func (w *world) behind() (events int64) {
+	conn := w.postgres.connect(w.t, w.database)
+	defer closeConn(conn)
+	err := conn.QueryRow(context.Background(), `
+		SELECT coalesce(max(position), 0) - (SELECT coalesce(min(position), 0) FROM projection_checkpoints WHERE projection <> 'publisher' OR $1)
+		  FROM reputation_events`, w.upstreams != nil).Scan(&events)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return events
 }
 
 // projectionPatience is how long the projections may take to catch up.
