@@ -2,11 +2,9 @@ package http
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net/http"
 
-	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 )
 
@@ -15,10 +13,7 @@ import (
 func TooManyConnections() []byte {
 	status, body := describe(errConnections)
 	body.RequestID, body.RetryAfter = uuid.NewString(), seconds(retryAfter)
-	text, err := json.Marshal(body, json.Deterministic(true))
-	if err != nil {
-		panic(fmt.Errorf("encode %T: %w", body, err)) // never: it has texts and numbers
-	}
+	text := marshal(body)
 	header := http.Header{"Content-Type": {"application/json"}, requestIDHeader: {body.RequestID}}
 	setErrorHeaders(header, status, errConnections, body)
 	response := http.Response{

@@ -539,7 +539,7 @@ func TestImportFallsSilent(t *testing.T) {
 		request := bulk("").request(t, "http://dixie.example")
 		web := &nethttp.Server{Handler: http.NewServer(openMemory(t).config(t)), ReadTimeout: time.Minute, WriteTimeout: time.Minute + 10*time.Second}
 		var running sync.WaitGroup
-		running.Go(func() { _ = web.Serve(&oneConn{conn: there, closed: make(chan struct{})}) })
+		running.Go(func() { _ = web.Serve(&single{conn: there, closed: make(chan struct{})}) })
 		running.Go(func() {
 			_, _ = fmt.Fprintf(here, "POST %s HTTP/1.1\r\nHost: dixie.example\r\nAuthorization: %s\r\nContent-Type: application/x-ndjson\r\nContent-Length: 100000\r\n\r\n%s",
 				request.URL.Path, request.Header.Get("Authorization"), lines("a", signals(2)...))
@@ -554,29 +554,3 @@ func TestImportFallsSilent(t *testing.T) {
 		time.Sleep(time.Minute) // the server lingers on a connection that it has closed
 	})
 }
-
-// oneConn is a listener on one connection.
-type oneConn struct {
-	conn   net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Accept returns the connection, and then waits.
-func (l *oneConn) Accept() (net.Conn, error) {
-	if conn := l.conn; conn != nil {
-		l.conn = nil
-		return conn, nil
-	}
-	<-l.closed
-	return nil, net.ErrClosed
-}
-
-// Close ends the wait.
-func (l *oneConn) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-// Addr is of no use.
-func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{} }

@@ -147,7 +147,7 @@ func (c *catchUp) fold(ctx context.Context, events []eventstore.PageEvent) error
 			return err
 		}
 	}
-	foldEvents(c.shadow, events)
+	c.shadow.fold(events)
 	c.at += int64(len(events))
 	return gap
 }

@@ -269,23 +269,10 @@ func (t *term) router(feed *eventstore.Feed) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the router: %w", err)
 	}
-	router.AddMiddleware(expectRebuilds)
 	router.AddMiddleware(t.projector.middleware...)
 	router.AddMiddleware(t.note, middleware.Recoverer)
 	router.AddConsumerHandler(t.projector.projection.name, eventstore.Topic, feed, t.handle)
 	return router, nil
-}
-
-// expectRebuilds keeps the router from logging as an error that rows were rebuilt, as it
-// does with all that is not a cancelled context.
-func expectRebuilds(handle message.HandlerFunc) message.HandlerFunc {
-	return func(msg *message.Message) ([]*message.Message, error) {
-		produced, err := handle(msg)
-		if errors.Is(err, errRebuilt) {
-			err = fmt.Errorf("%w: %w", context.Canceled, err)
-		}
-		return produced, err
-	}
 }
 
 // handle folds one page; its rows and the checkpoint commit together. An error
@@ -333,6 +320,9 @@ func (t *term) note(handle message.HandlerFunc) message.HandlerFunc {
 		switch {
 		case err == nil:
 			t.projector.enter(Running, nil)
+		case errors.Is(err, errRebuilt):
+			t.end(err)
+			err = fmt.Errorf("%w: %w", context.Canceled, err) // all else the router logs as an error
 		case errors.Is(err, ErrLost), errors.Is(err, errUnsent):
 			t.end(err)
 		case errors.As(err, &panicked):

@@ -417,16 +417,14 @@ func (r *rebuild) foldShadows(events []eventstore.PageEvent) {
 	var others sync.WaitGroup
 	for _, s := range r.shadows[1:] {
 		if r.Processors == 1 {
-			foldEvents(s, events)
+			s.fold(events)
 		} else {
-			others.Go(func() { foldEvents(s, events) })
+			others.Go(func() { s.fold(events) })
 		}
 	}
-	foldEvents(r.shadows[0], events)
+	r.shadows[0].fold(events)
 	others.Wait()
 }
-
-func foldEvents(s shadow, events []eventstore.PageEvent) { s.fold(events) }
 
 // spill saves failures when there are many. Not during the swap, whose transaction
 // may be rolled back.

@@ -66,8 +66,9 @@ func (s *cohortShadow) fold(events []eventstore.PageEvent) {
 
 // touch has a row read into the cache.
 func (s *cohortShadow) touch(i int32) {
-	for n := range s.rows.at(i).cohorts {
-		s.touched += s.rows.at(i).cohorts[n].key
+	cohorts := s.rows.at(i).cohorts
+	for n := range cohorts {
+		s.touched += cohorts[n].key
 	}
 }
 

@@ -96,7 +96,7 @@ func (s *serveCmd) openMemory(ctx context.Context, params reputation.Params, pub
 // rebuildEffort is how much of so many processors a rebuild takes beside requests. One
 // is kept for them. With few, of which PostgreSQL may keep another one busy for the
 // rebuild, it works a third of the time: with half of it, the slowest reads took three
-// times as long as without a rebuild, with a third twice.
+// times as long as without a rebuild, with a third 2.3 times.
 func rebuildEffort(all int) (processors int, rest float64) {
 	if all < 4 {
 		rest = 2

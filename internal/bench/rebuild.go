@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"dixie/internal/dixiecmd"
 )
 
@@ -33,7 +31,7 @@ func benchRebuild(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.stop()
-	if err := r.fill(ctx, p, "log", r.agents); err != nil {
+	if err := r.fillDatabase(ctx, p, "log", r.events, r.agents); err != nil {
 		return err
 	}
 	var copies, rebuilds samples
@@ -67,7 +65,7 @@ func (r *run) rebuildMemory(ctx context.Context, p *postgres) error {
 	used := map[int]float64{}
 	for _, n := range []int{few, agents} {
 		name := fmt.Sprintf("memory%d", n)
-		if err := r.fill(ctx, p, name, n); err != nil {
+		if err := r.fillDatabase(ctx, p, name, r.events, n); err != nil {
 			return err
 		}
 		var all samples
@@ -87,15 +85,6 @@ func (r *run) rebuildMemory(ctx context.Context, p *postgres) error {
 		ratio: fmt.Sprintf("%.0f bytes an agent", each), target: fmt.Sprintf("at most %.0f", float64(memoryTarget)), met: each <= memoryTarget,
 	})
 	return nil
-}
-
-// fill makes a database with a log.
-func (r *run) fill(ctx context.Context, p *postgres, database string, agents int) error {
-	r.log.InfoContext(ctx, "filling a log", "events", r.events, "agents", agents)
-	if err := p.create(ctx, database); err != nil {
-		return err
-	}
-	return p.do(ctx, database, func(conn *pgx.Conn) error { return fillLog(ctx, conn, r.events, agents) })
 }
 
 // usage is what a command took.

@@ -41,7 +41,7 @@ func benchTraffic(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.stop()
-	if err := r.fill(ctx, p, "live", r.agents); err != nil {
+	if err := r.fillDatabase(ctx, p, "live", r.events, r.agents); err != nil {
 		return err
 	}
 	if _, err := r.runDixie(ctx, p, "live", "rebuild"); err != nil {

@@ -12,7 +12,7 @@ func benchVerify(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.stop()
-	if err := r.fill(ctx, p, "log", r.agents); err != nil {
+	if err := r.fillDatabase(ctx, p, "log", r.events, r.agents); err != nil {
 		return err
 	}
 	if _, err := r.runDixie(ctx, p, "log", "rebuild"); err != nil {
