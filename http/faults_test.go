@@ -43,7 +43,13 @@ func (b broken) Reputation(context.Context, string) (reputation.Standing, error)
 	return reputation.Standing{}, b.err
 }
 
-func (b broken) Score(context.Context, string) (*float64, int64, error) { return nil, 0, b.err }
+func (b broken) Score(context.Context, string) (reputation.Score, error) {
+	return reputation.Score{}, b.err
+}
+
+func (b broken) Unchanged(context.Context, string, reputation.Mark, ...string) (int64, bool, error) {
+	return 0, false, b.err
+}
 
 func (b broken) List(context.Context, reputation.State, string, int) ([]reputation.StoredAggregate, int64, error) {
 	return nil, 0, b.err
@@ -225,7 +231,7 @@ func (panicky) List(context.Context, reputation.State, string, int) ([]reputatio
 	panic(internals)
 }
 
-func (panicky) Score(context.Context, string) (*float64, int64, error) {
+func (panicky) Score(context.Context, string) (reputation.Score, error) {
 	panic(errors.New(internals))
 }
 

@@ -111,7 +111,8 @@ func (s *Server) getReputationAt(w http.ResponseWriter, r *http.Request, q *quer
 	if err != nil {
 		return err
 	}
-	s.writeReputation(w, r, newReputationView(nft, standing, s.Params, moment.at))
+	view := newReputationView(nft, standing, s.Params, moment.at)
+	writeReputation(w, r, view.encode(), standing.Position, moment.at)
 	return nil
 }
 

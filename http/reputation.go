@@ -2,10 +2,13 @@ package http
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -82,27 +85,34 @@ func newTaskView(s reputation.TaskStats) taskView {
 }
 
 // encode is the JSON of a view and its weak validator (RFC 9110 §8.8.1), which changes
-// when the reputation does, and not when merely the log or the time has moved on. Both
-// are of one text, as encoding is the largest part of an answer.
-func (v reputationView) encode() (text []byte, etag string) {
-	text = marshal(v)
-	// Between these are position and snapshot_at. A quote within a value is escaped, so
-	// that nothing else looks like the last of them.
-	from, to := bytes.LastIndex(text, []byte(`,"position":`)), bytes.LastIndex(text, []byte(`,"contract_version":`))
-	hash := sha256.New()
-	hash.Write(text[:from])
-	hash.Write([]byte(`,"position":0,"snapshot_at":""`)) // as if it had neither
-	hash.Write(text[to:])
-	return text, `W/"` + base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:12]) + `"`
+// when the reputation does, and not when merely the log or the time has moved on.
+func (v *reputationView) encode() text {
+	v.Position, v.SnapshotAt = 0, ""
+	json := marshal(v)
+	// A quote within a value is escaped, so that nothing else looks like the last of
+	// these.
+	from, to := bytes.LastIndex(json, []byte(`,"position":`)), bytes.LastIndex(json, []byte(`,"contract_version":`))
+	hash := sha256.Sum256(json)
+	return text{
+		before: json[:from:from], after: json[to:],
+		etag: `W/"` + base64.RawURLEncoding.EncodeToString(hash[:12]) + `"`,
+	}
+}
+
+// readable is the NFT that the path names, once the projections are as far as the
+// request asks for.
+func (s *Server) readable(r *http.Request, q *query) (string, error) {
+	nft, err := pathNFT(r)
+	if err != nil {
+		return "", err
+	}
+	return nft, s.waitFor(r, q, reputation.ProjectionAggregates, reputation.ProjectionCohorts)
 }
 
 // standing reads an NFT's reputation, as fresh as the request asks for.
 func (s *Server) standing(w http.ResponseWriter, r *http.Request, q *query) (string, reputation.Standing, error) {
-	nft, err := pathNFT(r)
+	nft, err := s.readable(r, q)
 	if err != nil {
-		return "", reputation.Standing{}, err
-	}
-	if err := s.waitFor(r, q, reputation.ProjectionAggregates, reputation.ProjectionCohorts); err != nil {
 		return "", reputation.Standing{}, err
 	}
 	standing, err := s.present(w, r, q, nft)
@@ -132,24 +142,50 @@ func (s *Server) getReputation(w http.ResponseWriter, r *http.Request) error {
 	if q.has("as_of") {
 		return s.getReputationAt(w, r, q)
 	}
-	nft, standing, err := s.standing(w, r, q)
+	nft, err := s.readable(r, q)
 	if err != nil {
 		return err
 	}
-	s.writeReputation(w, r, newReputationView(nft, standing, s.Params, s.Now()))
+	now := s.Now()
+	t, position, ok, err := s.reputations.unchanged(r.Context(), nft, now)
+	if err != nil {
+		return err
+	}
+	if !ok || q.contains(position) != nil {
+		if t, position, err = s.readReputation(w, r, q, nft, now); err != nil {
+			return err
+		}
+	}
+	writeReputation(w, r, t, position, now)
 	return nil
 }
 
+// readReputation reads a reputation, and keeps it.
+func (s *Server) readReputation(w http.ResponseWriter, r *http.Request, q *query, nft string, now time.Time) (text, int64, error) {
+	standing, err := s.present(w, r, q, nft)
+	if err != nil {
+		return text{}, 0, err
+	}
+	view := newReputationView(nft, standing, s.Params, now)
+	t := view.encode()
+	if g := &standing.Agent.Aggregate; slices.Equal(view.Reliability.Reasons, s.Params.Reliability(g, now.Add(answerAge)).Reasons) {
+		s.reputations.keep(nft, standing.Mark, t, now)
+	}
+	return t, standing.Position, nil
+}
+
 // writeReputation answers with a reputation, or that the caller has it.
-func (s *Server) writeReputation(w http.ResponseWriter, r *http.Request, view reputationView) {
-	text, etag := view.encode()
-	w.Header().Set("ETag", etag)
+func writeReputation(w http.ResponseWriter, r *http.Request, t text, position int64, at time.Time) {
+	setPosition(w, position)
+	w.Header().Set("ETag", t.etag)
 	w.Header().Set("Cache-Control", "private, no-cache")
-	if matches(r.Header.Get("If-None-Match"), etag) {
+	if matches(r.Header.Get("If-None-Match"), t.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	writeText(w, http.StatusOK, text)
+	between := strconv.AppendInt([]byte(`,"position":`), position, 10)
+	between = at.UTC().AppendFormat(append(between, `,"snapshot_at":"`...), timeLayout)
+	writeText(w, http.StatusOK, t.before, append(between, '"'), t.after)
 }
 
 // matches compares weakly (RFC 9110 §13.1.2).
@@ -242,18 +278,33 @@ func (s *Server) queryScore(w http.ResponseWriter, r *http.Request) error {
 	if err := s.waitFor(r, q, reputation.ProjectionAggregates); err != nil {
 		return err
 	}
-	score, position, err := s.Reputations.Score(r.Context(), nft)
-	if err == nil {
-		err = q.contains(position)
+	now := s.Now()
+	t, position, ok, err := s.scores.unchanged(r.Context(), nft, now)
+	if err == nil && (!ok || q.contains(position) != nil) {
+		t, position, err = s.readScore(r.Context(), q, nft, now)
 	}
 	if err != nil {
 		return err
 	}
 	setPosition(w, position)
-	writeJSON(w, http.StatusOK, struct {
-		Score *float64 `json:"score"`
-	}{score})
+	writeText(w, http.StatusOK, t.before)
 	return nil
+}
+
+// readScore reads a score, and keeps it.
+func (s *Server) readScore(ctx context.Context, q *query, nft string, now time.Time) (text, int64, error) {
+	score, err := s.Reputations.Score(ctx, nft)
+	if err == nil {
+		err = q.contains(score.Position)
+	}
+	if err != nil {
+		return text{}, 0, err
+	}
+	t := text{before: marshal(struct {
+		Score *float64 `json:"score"`
+	}{score.Value})}
+	s.scores.keep(nft, score.Mark, t, now)
+	return t, score.Position, nil
 }
 
 // parseRoutingKey reads nft:<id>.

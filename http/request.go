@@ -36,12 +36,22 @@ func marshal(v any) []byte {
 	return text
 }
 
-// writeText answers with JSON.
-func writeText(w http.ResponseWriter, status int, text []byte) {
+// writeText answers with JSON, which may be in parts.
+func writeText(w http.ResponseWriter, status int, parts ...[]byte) {
+	length := len(lineEnd)
+	for _, part := range parts {
+		length += len(part)
+	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(length)) // else a long answer comes in chunks
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n'))
+	for _, part := range parts {
+		_, _ = w.Write(part)
+	}
+	_, _ = w.Write(lineEnd)
 }
+
+var lineEnd = []byte("\n")
 
 func setPosition(w http.ResponseWriter, position int64) {
 	w.Header().Set(positionHeader, strconv.FormatInt(position, 10))

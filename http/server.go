@@ -23,7 +23,10 @@ import (
 // with the position that it contains the log up to.
 type Reputations interface {
 	Reputation(ctx context.Context, nft string) (reputation.Standing, error)
-	Score(ctx context.Context, nft string) (score *float64, position int64, err error)
+	Score(ctx context.Context, nft string) (reputation.Score, error)
+	// Unchanged tells how far some projections are, and whether a reading of an NFT
+	// would give what one gave that has the mark.
+	Unchanged(ctx context.Context, nft string, mark reputation.Mark, projections ...string) (position int64, unchanged bool, err error)
 	List(ctx context.Context, state reputation.State, after string, limit int) ([]reputation.StoredAggregate, int64, error)
 	Populations(ctx context.Context, after string, limit int) ([]reputation.Population, int64, error)
 	WaitFor(ctx context.Context, position int64, projections ...string) error
@@ -80,6 +83,7 @@ type Config struct {
 	Now           func() time.Time // time.Now when nil
 	MaxStreams    int              // open streams of the log; 100 when 0
 	MaxImports    int              // bulk imports at the same time; 16 when 0
+	AnswerBytes   int              // memory for answers that are kept; 32 MiB when 0, none when negative
 	MaxPasts      int              // requests that read the past at the same time; 2 when 0
 	PastTimeout   time.Duration    // for which one may; 30 s when 0
 
@@ -123,6 +127,8 @@ type Server struct {
 	imports  chan struct{} // a place for each bulk import
 	pasts    chan struct{} // a place for each request that reads the past
 
+	reputations, scores *answers
+
 	outcomes *outcomes
 
 	stopping context.Context // done when streams are to end
@@ -140,6 +146,10 @@ func NewServer(config Config) *Server {
 	if config.MaxImports <= 0 {
 		config.MaxImports = 16
 	}
+	if config.AnswerBytes == 0 {
+		config.AnswerBytes = defaultAnswerBytes
+	}
+	config.AnswerBytes = max(0, config.AnswerBytes)
 	if config.Metrics == nil {
 		config.Metrics = noMetrics{}
 	}
@@ -154,6 +164,8 @@ func NewServer(config Config) *Server {
 		limiters: newLimiters(config.RateLimits), adminKey: sha256.Sum256([]byte(config.AdminKey)),
 		streams: make(chan struct{}, config.MaxStreams), imports: make(chan struct{}, config.MaxImports), pasts: make(chan struct{}, config.MaxPasts),
 	}
+	s.reputations = newAnswers(config.Reputations, config.AnswerBytes/4*3, reputation.ProjectionAggregates, reputation.ProjectionCohorts)
+	s.scores = newAnswers(config.Reputations, config.AnswerBytes/4, reputation.ProjectionAggregates)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })
 	s.docs = sync.OnceValue(func() docsPage { return newDocsPage(s.openAPI()) })

@@ -145,7 +145,7 @@ func BenchmarkRead(b *testing.B) {
 	random := func() string { return fmt.Sprintf("agent-%d", rand.IntN(agents)) }
 	for name, read := range map[string]func(context.Context) error{
 		"Reputation": func(ctx context.Context) error { _, err := p.rows.Reputation(ctx, random()); return err },
-		"Score":      func(ctx context.Context) error { _, _, err := p.rows.Score(ctx, random()); return err },
+		"Score":      func(ctx context.Context) error { _, err := p.rows.Score(ctx, random()); return err },
 		"List":       func(ctx context.Context) error { _, _, err := p.rows.List(ctx, "warming", random(), 50); return err },
 	} {
 		b.Run(name, func(b *testing.B) {

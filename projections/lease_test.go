@@ -176,7 +176,7 @@ func testOtherLog(t *testing.T, p process, change string) {
 	}
 	checkAhead(t, p.rows.Check(t.Context(), reputation.DefaultParams()))
 	projectionstest.Same(t, want, readTables(t, p.pool))
-	if score, _, err := p.Reader.Score(t.Context(), "bear-1"); err != nil || score == nil {
+	if score, err := p.Reader.Score(t.Context(), "bear-1"); err != nil || score.Value == nil {
 		t.Errorf("score %v, error %v", score, err)
 	}
 	stop()

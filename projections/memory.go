@@ -28,6 +28,7 @@ type Memory struct {
 	cohorts     map[string]*memoryCohorts
 	checkpoints map[string]*memoryCheckpoint
 	ranks       map[string]reputation.Rank // of the publisher
+	epoch       int64                      // counts changes of rows
 	publishing  atomic.Bool                // by this process
 }
 
@@ -162,6 +163,7 @@ func (l *memoryLease) page(ctx context.Context, step step, work func(context.Con
 	}
 	l.checkpoint.position = step.to
 	l.checkpoint.updatedAt = time.Now()
+	l.m.epoch++
 	l.m.progress.report(l.name, step.to)
 	return nil
 }
@@ -273,6 +275,7 @@ func (m *Memory) PutAggregate(ctx context.Context, nft string, aggregate reputat
 		row.folded = old.folded
 	}
 	m.putAgent(nft, row)
+	m.epoch++
 	return ctx.Err()
 }
 
@@ -343,6 +346,7 @@ func (m *Memory) PutTaskCohort(ctx context.Context, nft string, cohort reputatio
 		put.folded = c.byKey[cohort.Key()].folded
 	}
 	m.putCohort(nft, put)
+	m.epoch++
 	return ctx.Err()
 }
 
@@ -350,7 +354,7 @@ func (m *Memory) PutTaskCohort(ctx context.Context, nft string, cohort reputatio
 func (m *Memory) Reputation(ctx context.Context, nft string) (Reputation, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	r := Reputation{Position: m.reached(Names...)}
+	r := Reputation{Mark: m.mark(Names...)}
 	row, ok := m.agents[nft]
 	if !ok {
 		return r, ctx.Err()
@@ -380,15 +384,28 @@ func (c *memoryCohorts) shown() []reputation.TaskCohort {
 }
 
 // Score implements [Reader].
-func (m *Memory) Score(ctx context.Context, nft string) (*float64, int64, error) {
+func (m *Memory) Score(ctx context.Context, nft string) (reputation.Score, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	row, ok := m.agents[nft]
-	if !ok {
-		return nil, m.reached(Aggregates), ctx.Err()
+	score := reputation.Score{Mark: m.mark(Aggregates)}
+	if row, ok := m.agents[nft]; ok {
+		score.Value = new(row.shown.BlendedScore)
 	}
-	score := row.shown.BlendedScore
-	return &score, m.reached(Aggregates), ctx.Err()
+	return score, ctx.Err()
+}
+
+// Unchanged implements [Reader]. Here each change counts for all NFTs: reading again
+// costs little.
+func (m *Memory) Unchanged(ctx context.Context, _ string, mark reputation.Mark, projections ...string) (position int64, unchanged bool, err error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	now := m.mark(projections...)
+	return now.Position, now.Epoch == mark.Epoch, ctx.Err()
+}
+
+// mark is the present moment of some projections.
+func (m *Memory) mark(projections ...string) reputation.Mark {
+	return reputation.Mark{Position: m.reached(projections...), Epoch: m.epoch}
 }
 
 // List implements [Reader].

@@ -97,7 +97,7 @@ func (p *Past) ReputationAt(ctx context.Context, nft string, position int64) (Re
 	if !f.agent.Known() {
 		return Reputation{}, reputation.ErrNotFound
 	}
-	return Reputation{Agent: &f.agent, Cohorts: f.cohorts.Sorted(), Collection: f.collection, Position: position}, nil
+	return Reputation{Agent: &f.agent, Cohorts: f.cohorts.Sorted(), Collection: f.collection, Mark: reputation.Mark{Position: position}}, nil
 }
 
 // Timeline calls visit with the agent after each of its events that lies after one

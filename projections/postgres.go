@@ -19,6 +19,7 @@ import (
 type Postgres struct {
 	pool       *pgxpool.Pool
 	progress   *progress
+	freshness  *freshness
 	publishing atomic.Bool // by this process
 }
 
@@ -31,7 +32,7 @@ var (
 // NewPostgres returns the rows of a migrated database. A projector of it keeps
 // one connection of the pool.
 func NewPostgres(pool *pgxpool.Pool) *Postgres {
-	p := &Postgres{pool: pool}
+	p := &Postgres{pool: pool, freshness: newFreshness(pool)}
 	p.progress = newProgress(p.positions)
 	return p
 }
@@ -71,6 +72,7 @@ func (p *Postgres) PutAggregate(ctx context.Context, nft string, aggregate reput
 		INSERT INTO reputation_aggregates (nft_id, state, aggregate) VALUES ($1, $2, $3)
 		ON CONFLICT (nft_id) DO UPDATE SET state = $2, aggregate = $3, updated_at = now()`,
 		nft, string(aggregate.State), text)
+	p.freshness.forget()
 	return unavailable("put an aggregate", err)
 }
 
@@ -136,6 +138,7 @@ func (p *Postgres) PutTaskCohort(ctx context.Context, nft string, cohort reputat
 		INSERT INTO reputation_task_cohorts (nft_id, model_id, task_type, cohort) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (nft_id, model_id, task_type) DO UPDATE SET cohort = $4, updated_at = now()`,
 		nft, cohort.ModelID, string(cohort.TaskType), text)
+	p.freshness.forget()
 	return unavailable("put a task cohort", err)
 }
 
@@ -165,7 +168,7 @@ const (
 // Reputation implements [Reader]. One statement, and so one snapshot, reads rows
 // and position.
 func (p *Postgres) Reputation(ctx context.Context, nft string) (Reputation, error) {
-	var r Reputation
+	r := Reputation{Mark: reputation.Mark{Epoch: p.freshness.now()}}
 	var aggregate, folded, cohorts []byte
 	var sum, squares *float64
 	var scores, members *int64
@@ -210,12 +213,18 @@ func decodeAgent(aggregate, folded []byte) (*reputation.Agent, error) {
 }
 
 // Score implements [Reader].
-func (p *Postgres) Score(ctx context.Context, nft string) (score *float64, position int64, err error) {
-	err = p.pool.QueryRow(ctx, `
+func (p *Postgres) Score(ctx context.Context, nft string) (reputation.Score, error) {
+	score := reputation.Score{Mark: reputation.Mark{Epoch: p.freshness.now()}}
+	err := p.pool.QueryRow(ctx, `
 		SELECT `+reachedAggregates+`,
 		       (SELECT (aggregate->>'blended_score')::float8 FROM reputation_aggregates WHERE nft_id = $1)`,
-		nft).Scan(&position, &score)
-	return score, position, unavailable("read a score", err)
+		nft).Scan(&score.Position, &score.Value)
+	return score, unavailable("read a score", err)
+}
+
+// Unchanged implements [Reader].
+func (p *Postgres) Unchanged(ctx context.Context, nft string, mark reputation.Mark, projections ...string) (position int64, unchanged bool, err error) {
+	return p.freshness.unchanged(ctx, nft, mark, projections)
 }
 
 // List implements [Reader].

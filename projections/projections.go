@@ -115,8 +115,13 @@ type Store interface {
 type Reader interface {
 	// Reputation reads an NFT.
 	Reputation(ctx context.Context, nft string) (Reputation, error)
-	// Score is the blended score of an NFT, nil when nothing is known of it.
-	Score(ctx context.Context, nft string) (score *float64, position int64, err error)
+	// Score reads the blended score of an NFT.
+	Score(ctx context.Context, nft string) (reputation.Score, error)
+	// Unchanged tells how far some projections are, and whether a reading of an NFT
+	// from them would now give what one gave that has the mark, beside the position.
+	// It is true only when that is certain. What other programs have written into
+	// rows does not count.
+	Unchanged(ctx context.Context, nft string, mark reputation.Mark, projections ...string) (position int64, unchanged bool, err error)
 	// List returns up to limit agents with ids after one, by id; those in one
 	// state, or all when state is empty.
 	List(ctx context.Context, state reputation.State, after string, limit int) ([]StoredAggregate, int64, error)

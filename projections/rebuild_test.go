@@ -257,21 +257,22 @@ func reads(t testing.TB, p process) (stop func()) {
 					return
 				}
 				position = r.Position
-				score, at, err := p.Reader.Score(ctx, nft)
+				score, err := p.Reader.Score(ctx, nft)
 				if ctx.Err() != nil {
 					return
 				}
-				if err == nil && score == nil && scored == 0 {
+				if err == nil && score.Value == nil && scored == 0 {
 					continue // it has had no event yet
 				}
-				if err != nil || score == nil || at < scored {
-					t.Errorf("%s: score %v at %d after %d, error %v", nft, score, at, scored, err)
+				at := score.Position
+				if err != nil || score.Value == nil || at < scored {
+					t.Errorf("%s: score %v at %d after %d, error %v", nft, score.Value, at, scored, err)
 					return
 				}
-				if had, again := scores[at]; again && had != *score {
-					t.Errorf("%s has the score %v at %d, and had %v", nft, *score, at, had)
+				if had, again := scores[at]; again && had != *score.Value {
+					t.Errorf("%s has the score %v at %d, and had %v", nft, *score.Value, at, had)
 				}
-				scores[at], scored = *score, at
+				scores[at], scored = *score.Value, at
 				if _, at, err := p.Reader.List(ctx, "", "", 5); (err != nil || at < position) && ctx.Err() == nil {
 					t.Errorf("list at %d after %d, error %v", at, position, err)
 				}

@@ -72,8 +72,8 @@ func lockedRow(t *testing.T) (check func()) {
 		if _, err := both[0].State(); !strings.Contains(err.Error(), "lock timeout") {
 			t.Errorf("error %v", err)
 		}
-		if score, position, err := p.Reader.Score(t.Context(), "bear-2"); err != nil || position != 2 || *score != 0.5 {
-			t.Errorf("score %v as of %d, error %v", score, position, err)
+		if score, err := p.Reader.Score(t.Context(), "bear-2"); err != nil || score.Position != 2 || *score.Value != 0.5 {
+			t.Errorf("score %v as of %d, error %v", score.Value, score.Position, err)
 		}
 		if err := tx.Commit(t.Context()); err != nil {
 			t.Error(err)

@@ -21,8 +21,24 @@ type Standing struct {
 	Cohorts []TaskCohort
 	// Collection is the present state of the agent's collection.
 	Collection Collection
-	// Position is up to where the log is contained in all of the above.
+	// Mark is up to where the log is contained in all of the above.
+	Mark
+}
+
+// Mark is the moment of a reading, from which one can ask whether what was read has
+// changed.
+type Mark struct {
+	// Position is up to where the log is contained in what was read.
 	Position int64
+	// Epoch counts what changes rows beside the log, such as a rebuild. It means
+	// something only to the reader that it is from.
+	Epoch int64
+}
+
+// Score is the blended score of an NFT, read at one moment.
+type Score struct {
+	Value *float64 // in [0, 1]; nil when nothing is known of the NFT
+	Mark
 }
 
 // StoredAggregate is the row of an aggregate.

@@ -125,6 +125,14 @@ func (o *observation) metricsHandler(settings observeSettings) nethttp.Handler {
 // watch adds what is known when everything runs.
 func (o *observation) watch(b *backend, api *http.Server) {
 	o.Gauge("http_streams_open", "Open streams of the log.", func() float64 { return float64(api.Streams()) })
+	o.Counter("http_answers_kept_total", "Reads of single agents that were answered with a kept answer, which was still right.", func() float64 {
+		kept, _ := api.KeptAnswers()
+		return float64(kept)
+	})
+	o.Counter("http_answers_read_total", "Reads of single agents that were read from the projections.", func() float64 {
+		_, read := api.KeptAnswers()
+		return float64(read)
+	})
 	o.Gauge("append_queue", "Appends that wait to be written.", func() float64 { return float64(b.queued()) })
 	if b.pool != nil {
 		o.WatchPool(b.pool.Stat, b.waiting.count.Load)

@@ -40,7 +40,7 @@ func (s *serveCmd) open(ctx context.Context, logger *slog.Logger) (*parts, error
 	}
 	finnErr = s.Finn.check()
 	listErr := s.openAllowlist(p, logger)
-	err := errors.Join(databaseErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr, paramsErr, s.Observe.check())
+	err := errors.Join(databaseErr, s.Gateway.check(), tokensErr, signInErr, listErr, finnErr, paramsErr, s.Observe.check(), s.Reads.check())
 	if err != nil {
 		p.close()
 		return nil, err
@@ -95,8 +95,8 @@ func missing(path string) bool {
 func (s *serveCmd) config(ctx context.Context, p *parts, backend *backend, seen *observation, port string, logger *slog.Logger) (http.Config, error) {
 	config := http.Config{
 		Log: backend.log, Importer: backend.importer(seen), Reputations: backend.reader, Monitor: backend.monitor(s.MaxLag, p.finn),
-		Rebuilder: backend.rebuilder,
-		Past:      backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
+		Rebuilder:   backend.rebuilder,
+		AnswerBytes: s.Reads.bytes(), Past: backend.past, MaxPasts: s.Past.Concurrency, PastTimeout: s.Past.Timeout,
 		Operations: &operations{reader: backend.reader, projectors: backend.projectors, params: p.params},
 		Params:     p.params, Logger: logger, Version: version(),
 		Authenticator: callers{p.allowlist.Allowlist, p.tokens}, Allowlist: p.allowlist, AdminKey: s.Gateway.AdminKey,

@@ -57,6 +57,7 @@ type serveCmd struct {
 	Tokens    tokenSettings    `embed:"" group:"Signing in"`
 	Allowlist allowlistServing `embed:"" group:"Callers"`
 	Database  database         `embed:"" group:"Database"`
+	Reads     readSettings     `embed:"" group:"Reading"`
 	Past      past             `embed:"" group:"Past"`
 	NATS      natsSettings     `embed:"" group:"Publishing"`
 	Finn      finnSettings     `embed:"" group:"Finn"`

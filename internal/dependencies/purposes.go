@@ -21,6 +21,7 @@ var purposes = map[string]string{
 	"github.com/hashicorp/golang-lru/v2":                              "bounded caches: buckets of callers, owners of NFTs",
 	"github.com/hashicorp/hcl/v2":                                     "reads the Terraform files",
 	"github.com/jackc/pgx/v5":                                         "PostgreSQL",
+	"github.com/klauspost/compress":                                   "packs answers that are kept in memory",
 	"github.com/moby/patternmatcher":                                  "reads .dockerignore",
 	"github.com/nats-io/nats-server/v2":                               "a NATS server inside of tests and of `make e2e`",
 	"github.com/nats-io/nats.go":                                      "client of NATS and JetStream",

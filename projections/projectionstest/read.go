@@ -37,11 +37,11 @@ func testNothingKnown(t *testing.T, b Backend) {
 
 func score(t TB, b Backend, nft string) (*float64, int64) {
 	t.Helper()
-	score, position, err := b.Reader.Score(t.Context(), nft)
+	score, err := b.Reader.Score(t.Context(), nft)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return score, position
+	return score.Value, score.Position
 }
 
 func populations(t TB, b Backend, after string, limit int) ([]projections.Population, int64) {
@@ -257,7 +257,8 @@ func testCancelledReads(t *testing.T, b Backend) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, reputationErr := b.Reader.Reputation(ctx, "bear-1")
-	_, _, scoreErr := b.Reader.Score(ctx, "bear-1")
+	_, scoreErr := b.Reader.Score(ctx, "bear-1")
+	_, _, unchangedErr := b.Reader.Unchanged(ctx, "bear-1", reputation.Mark{}, projections.Names...)
 	_, _, listErr := b.Reader.List(ctx, "", "", 10)
 	_, _, populationsErr := b.Reader.Populations(ctx, "", 10)
 	_, statusErr := b.Reader.Status(ctx)
@@ -265,7 +266,7 @@ func testCancelledReads(t *testing.T, b Backend) {
 	_, aggregateErr := b.Store.Aggregate(ctx, "bear-1")
 	_, countErr := b.Store.Count(ctx)
 	for name, err := range map[string]error{
-		"Reputation": reputationErr, "Score": scoreErr, "List": listErr, "Populations": populationsErr,
+		"Reputation": reputationErr, "Score": scoreErr, "Unchanged": unchangedErr, "List": listErr, "Populations": populationsErr,
 		"Status": statusErr, "Failures": failuresErr, "Aggregate": aggregateErr, "Count": countErr,
 	} {
 		t.Run(name, func(t *testing.T) { wantError(t, err, context.Canceled) })
