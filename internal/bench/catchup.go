@@ -45,8 +45,7 @@ func benchCatchUp(ctx context.Context, r *run) error {
 		err = meter.during(r.events, func() error { return s.reach(ctx, r.events) })
 		return time.Since(start).Seconds(), err
 	}
-	limit := func(ctx context.Context) (float64, error) { return p.readLog(ctx, "log") }
-	c, err := r.inTurns(ctx, measured, limit)
+	c, err := r.inTurns(ctx, measured, reading(p, "log"))
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ type bench struct {
 func benches() []bench {
 	return []bench{
 		{"rebuild", "time of dixie rebuild against one COPY of the log, and its memory by agent", benchRebuild},
+		{"rebuild-long", "the same of a log that is five times as long, and against the rebuild of the shorter", benchRebuildLong},
 		{"rebuild-traffic", "reads and appends through HTTP while the server rebuilds", benchTraffic},
 		{"append", "events/s and p99 of 64 callers with one event a request, against one connection that writes the same", benchAppend},
 		{"append-batch", "events/s of requests of 100 events, against the same", benchAppendBatch},

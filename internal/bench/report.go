@@ -91,8 +91,3 @@ func (s samples) median() float64 {
 	}
 	return sorted[len(sorted)/2]
 }
-
-// String is the median and the spread, of seconds.
-func (s samples) String() string {
-	return fmt.Sprintf("%.2f s (%.2f to %.2f)", s.median(), slices.Min(s), slices.Max(s))
-}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 )
 
 // benchVerify measures dixie verify, for which no target is set.
@@ -18,31 +19,19 @@ func benchVerify(ctx context.Context, r *run) error {
 	if _, err := r.runDixie(ctx, p, "log", "rebuild"); err != nil {
 		return err
 	}
-	var copies, all, some samples
-	for range r.repeat {
-		seconds, err := p.readLog(ctx, "log")
+	for _, args := range [][]string{{"verify"}, {"verify", "--sample", "100"}} {
+		verifying := func(ctx context.Context) (float64, error) {
+			used, err := r.runDixie(ctx, p, "log", args...)
+			return used.seconds, err
+		}
+		c, err := r.inTurns(ctx, verifying, reading(p, "log"))
 		if err != nil {
 			return err
 		}
-		copies = append(copies, seconds)
-		for _, m := range []struct {
-			to   *samples
-			args []string
-		}{{&all, []string{"verify"}}, {&some, []string{"verify", "--sample", "100"}}} {
-			used, err := r.runDixie(ctx, p, "log", m.args...)
-			if err != nil {
-				return err
-			}
-			*m.to = append(*m.to, used.seconds)
-		}
-	}
-	for what, measured := range map[string]samples{"verify": all, "verify --sample 100": some} {
-		r.report.add(line{
-			what:  fmt.Sprintf("%s of %d events, %d agents", what, r.events, r.agents),
-			value: measured.String(), limit: "COPY of the log " + copies.String(),
-			ratio: fmt.Sprintf("%.2f", measured.median()/copies.median()), target: "none", met: true,
-			by: "the processors, as a rebuild, and hashing each event",
-		})
+		c.by = "the processors, as a rebuild, and hashing each event"
+		l := c.times(fmt.Sprintf("%s of %d events, %d agents", strings.Join(args, " "), r.events, r.agents), "COPY of the log", 0)
+		l.target, l.met = "none", true
+		r.report.add(l)
 	}
 	return nil
 }
