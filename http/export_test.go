@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"net/url"
 
-	"github.com/gorilla/mux"
-
 	"dixie/reputation"
 )
 
@@ -26,7 +24,7 @@ var (
 
 // ParseCursor reads the parameter cursor as routes do.
 func ParseCursor(text string) (string, error) {
-	q := &query{values: url.Values{"cursor": {text}}}
+	q := &query{values: parameters{{"cursor", text}}}
 	id := q.cursor("cursor")
 	return id, q.err
 }
@@ -81,8 +79,8 @@ func (s *Server) find(method, path string) *route {
 	if unescaped, err := url.PathUnescape(path); err == nil {
 		r.URL.Path, r.URL.RawPath = unescaped, path
 	}
-	match := mux.RouteMatch{}
-	if !s.router.Match(r, &match) {
+	match, found := s.match(r)
+	if !found {
 		return nil
 	}
 	return s.routes[match.Route]
@@ -90,7 +88,7 @@ func (s *Server) find(method, path string) *route {
 
 // Routes are the method, path and access of each route.
 func (s *Server) Routes() (routes [][3]string) {
-	for _, route := range s.routes {
+	for _, route := range s.table() {
 		routes = append(routes, [3]string{route.method, route.path, route.access})
 	}
 	return routes

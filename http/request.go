@@ -16,7 +16,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
-	"github.com/gorilla/mux"
 
 	"dixie/reputation"
 )
@@ -26,6 +25,12 @@ const positionHeader = "X-Reputation-Position"
 // writeJSON answers with a value. What can fail is the connection, and then
 // nobody is there to be told.
 func writeJSON(w http.ResponseWriter, status int, v any) { writeText(w, status, marshal(v)) }
+
+// jsonType is the Content-Type of answers and lineEnd how they end, which they share.
+var (
+	jsonType = []string{"application/json"}
+	lineEnd  = []byte{'\n'}
+)
 
 // marshal encodes what handlers make.
 func marshal(v any) []byte {
@@ -38,9 +43,10 @@ func marshal(v any) []byte {
 
 // writeText answers with JSON.
 func writeText(w http.ResponseWriter, status int, text []byte) {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = jsonType
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n'))
+	_, _ = w.Write(text)
+	_, _ = w.Write(lineEnd)
 }
 
 func setPosition(w http.ResponseWriter, position int64) {
@@ -51,7 +57,7 @@ const nftRule = "must match ^[A-Za-z0-9._:-]{1,255}$"
 
 // pathNFT is the NFT that the path names.
 func pathNFT(r *http.Request) (string, error) {
-	id, err := url.PathUnescape(mux.Vars(r)["nftId"])
+	id, err := url.PathUnescape(pathVariable(r, "nftId"))
 	if err != nil || !reputation.ValidNFT(id) {
 		return "", badRequest("nftId", nftRule)
 	}
@@ -61,24 +67,82 @@ func pathNFT(r *http.Request) (string, error) {
 // query reads the query string. Unknown parameters are refused: one that is
 // misspelt would otherwise be ignored in silence.
 type query struct {
-	values url.Values
+	values parameters
 	err    error
 }
 
 func parseQuery(r *http.Request, known ...string) *query {
-	values, err := url.ParseQuery(r.URL.RawQuery)
+	values, err := parseParameters(r.URL.RawQuery)
 	if err != nil {
 		return &query{err: badRequest("query", "is not a well-formed query string")}
 	}
-	for name, given := range values {
-		if !slices.Contains(known, name) {
-			return &query{err: badRequest(clip(name), "unknown parameter; this route has "+list(known))}
+	for i, p := range values {
+		if !slices.Contains(known, p.name) {
+			return &query{err: badRequest(clip(p.name), "unknown parameter; this route has "+list(known))}
 		}
-		if len(given) > 1 {
-			return &query{err: badRequest(name, "is given more than once")}
+		if values[:i].Has(p.name) {
+			return &query{err: badRequest(p.name, "is given more than once")}
 		}
 	}
 	return &query{values: values}
+}
+
+// parameters are those of a query string, in its order. There are few, which a map would
+// take longer to make of than to look through.
+type parameters []parameter
+
+type parameter struct{ name, value string }
+
+var errSemicolon = errors.New("a semicolon separates nothing")
+
+// parseParameters reads a query string as [url.ParseQuery] does.
+func parseParameters(text string) (parameters, error) {
+	if text == "" {
+		return nil, nil
+	}
+	given := make(parameters, 0, 3)
+	for pair := range strings.SplitSeq(text, "&") {
+		if strings.Contains(pair, ";") {
+			return nil, errSemicolon
+		}
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil {
+			return nil, err
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return nil, err
+		}
+		given = append(given, parameter{name, value})
+	}
+	return given, nil
+}
+
+// Get is the value of a parameter, and empty when it is absent.
+func (p parameters) Get(name string) string {
+	for i := range p {
+		if p[i].name == name {
+			return p[i].value
+		}
+	}
+	return ""
+}
+
+// Has reports whether a parameter is there.
+func (p parameters) Has(name string) bool {
+	return slices.ContainsFunc(p, func(given parameter) bool { return given.name == name })
+}
+
+// query are the parameters as a client of another service wants them.
+func (p parameters) query() url.Values {
+	values := make(url.Values, len(p))
+	for _, given := range p {
+		values.Set(given.name, given.value)
+	}
+	return values
 }
 
 func list(names []string) string {

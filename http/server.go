@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,6 +113,7 @@ type Config struct {
 type Server struct {
 	Config
 	router   *mux.Router
+	routers  map[shape]*mux.Router
 	routes   map[*mux.Route]*route
 	limiters limiters
 	adminKey [sha256.Size]byte // hash of the administrators' key
@@ -158,7 +160,7 @@ func NewServer(config Config) *Server {
 	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })
 	s.docs = sync.OnceValue(func() docsPage { return newDocsPage(s.openAPI()) })
 	s.outcomes = s.newOutcomes()
-	s.router, s.routes = s.newRouter()
+	s.addRoutes()
 	s.handler = chain(s.answer(serveRoute),
 		dropIdentityHeaders,
 		s.requestID,
@@ -176,7 +178,6 @@ func NewServer(config Config) *Server {
 		s.limitRate,
 		s.gate,
 		s.paymentWallet,
-		s.memoryContext,
 	)
 	return s
 }
@@ -214,13 +215,40 @@ func (r *route) open() bool {
 	return r.access == anyone || r.access == probe || r.access == signIn
 }
 
-// newRouter is the table of routes. The first match counts, so that an NFT cannot
-// hide a fixed path by its id.
-func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
-	// Ids are decoded and checked by the handlers, so that an encoded slash is a bad
-	// id and not another path.
-	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
-	routes := map[*mux.Route]*route{}
+// shape is what a request has in common with every route that it can match: a variable
+// stands for one segment of a path.
+type shape struct {
+	method  string
+	slashes int
+}
+
+// newRouter leaves it to the handlers to decode and check ids, so that an encoded slash
+// is a bad id and not another path.
+func newRouter() *mux.Router { return mux.NewRouter().UseEncodedPath().SkipClean(true) }
+
+// addRoutes fills the routers: one with all routes, and for each shape one with its few,
+// as a router tries one route after the other.
+func (s *Server) addRoutes() {
+	s.router, s.routers, s.routes = newRouter(), map[shape]*mux.Router{}, map[*mux.Route]*route{}
+	for _, route := range s.table() {
+		methods := []string{route.method}
+		if route.method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+		s.routes[s.router.Handle(route.path, http.NotFoundHandler()).Methods(methods...)] = &route
+		for _, method := range methods {
+			shape := shape{method, strings.Count(route.path, "/")}
+			if s.routers[shape] == nil {
+				s.routers[shape] = newRouter()
+			}
+			s.routes[s.routers[shape].Handle(route.path, http.NotFoundHandler())] = &route
+		}
+	}
+}
+
+// table is the table of routes. The first match counts, so that an NFT cannot hide a
+// fixed path by its id.
+func (s *Server) table() []route {
 	scopeFinn := scopeRead
 	if s.PublicReputation {
 		scopeFinn = probe // finn takes a refusal for a failure
@@ -278,14 +306,7 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 	if s.MetricsHandler != nil {
 		table = append(table, route{http.MethodGet, "/metrics", probe, s.getMetrics})
 	}
-	for _, route := range table {
-		methods := []string{route.method}
-		if route.method == http.MethodGet {
-			methods = append(methods, http.MethodHead)
-		}
-		routes[router.Handle(route.path, http.NotFoundHandler()).Methods(methods...)] = &route
-	}
-	return router, routes
+	return table
 }
 
 // findRoute looks up where a request goes, which decides how it is treated on the
@@ -295,11 +316,10 @@ func (s *Server) findRoute(next http.Handler) http.Handler {
 	noMethod := &route{handle: s.methodNotAllowed}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := infoFrom(r.Context())
-		match := mux.RouteMatch{}
-		switch found := s.router.Match(r, &match); {
+		switch match, found := s.match(r); {
 		case found:
 			info.route = s.routes[match.Route]
-			r = mux.SetURLVars(r, match.Vars)
+			info.vars = match.Vars
 		case errors.Is(match.MatchErr, mux.ErrMethodMismatch):
 			info.route = noMethod
 		default:
@@ -307,6 +327,17 @@ func (s *Server) findRoute(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// match finds the route of a request among those of its shape. Only the router of all
+// can say what is wrong when there is none.
+func (s *Server) match(r *http.Request) (match mux.RouteMatch, found bool) {
+	likely := s.routers[shape{r.Method, strings.Count(r.URL.EscapedPath(), "/")}]
+	if likely != nil && likely.Match(r, &match) {
+		return match, true
+	}
+	match = mux.RouteMatch{}
+	return match, s.router.Match(r, &match)
 }
 
 // serveRoute is the end of the way.
