@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"net/url"
 
+	"github.com/gorilla/mux"
+
 	"dixie/reputation"
 )
 
@@ -21,6 +23,16 @@ var (
 	HeaderJSON      = func(value []byte) string { return headerJSON(value) }
 	ErrorStatus     = func(err error) int { status, _ := describe(err); return status }
 )
+
+// ParseParameters are the values of each parameter of a query string.
+func ParseParameters(text string) (url.Values, error) {
+	given, err := parseParameters(text)
+	values := url.Values{}
+	for _, p := range given {
+		values.Add(p.name, p.value)
+	}
+	return values, err
+}
 
 // ParseCursor reads the parameter cursor as routes do.
 func ParseCursor(text string) (string, error) {
@@ -75,15 +87,25 @@ func (s *Server) RouteOf(method, path string) string {
 func (s *Server) Serves(method, path string) bool { return s.find(method, path) != nil }
 
 func (s *Server) find(method, path string) *route {
+	found, _, _ := s.match(requestFor(method, path))
+	return found
+}
+
+func requestFor(method, path string) *http.Request {
 	r := &http.Request{Method: method, URL: &url.URL{Path: path}}
 	if unescaped, err := url.PathUnescape(path); err == nil {
 		r.URL.Path, r.URL.RawPath = unescaped, path
 	}
-	match, found := s.match(r)
-	if !found {
-		return nil
+	return r
+}
+
+// RouteOfAll is RouteOf by the router that has all routes.
+func (s *Server) RouteOfAll(method, path string) string {
+	match := mux.RouteMatch{}
+	if !s.router.Match(requestFor(method, path), &match) {
+		return ""
 	}
-	return s.routes[match.Route]
+	return s.routes[match.Route].path
 }
 
 // Routes are the method, path and access of each route.

@@ -191,12 +191,13 @@ func (s *Server) logAccess(r *http.Request, status int, bytes int64) {
 }
 
 func accessAttrs(r *http.Request, info *requestInfo, status int, bytes int64, duration time.Duration) []slog.Attr {
-	attrs := []slog.Attr{
+	attrs := make([]slog.Attr, 0, 10) // as many as there can be
+	attrs = append(attrs,
 		slog.String("method", r.Method), slog.String("path", withoutKeys(r.URL.Path)),
 		slog.Int("status", status), slog.Int64("bytes", bytes),
 		slog.Duration("duration", duration), slog.String("caller", info.caller.Name),
 		slog.String("client", clientText(info.client)),
-	}
+	)
 	if info.access != "" {
 		attrs = append(attrs, slog.String("access", info.access))
 	}

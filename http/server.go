@@ -112,9 +112,10 @@ type Config struct {
 // Server answers requests. It is safe for concurrent use.
 type Server struct {
 	Config
-	router   *mux.Router
-	routers  map[shape]*mux.Router
+	router   *mux.Router // has all routes
 	routes   map[*mux.Route]*route
+	fixed    map[target]*route     // those without variables
+	others   map[shape]*mux.Router // those with variables
 	limiters limiters
 	adminKey [sha256.Size]byte // hash of the administrators' key
 	handler  http.Handler
@@ -215,6 +216,9 @@ func (r *route) open() bool {
 	return r.access == anyone || r.access == probe || r.access == signIn
 }
 
+// target is what a request asks for.
+type target struct{ method, path string }
+
 // shape is what a request has in common with every route that it can match: a variable
 // stands for one segment of a path.
 type shape struct {
@@ -226,10 +230,11 @@ type shape struct {
 // is a bad id and not another path.
 func newRouter() *mux.Router { return mux.NewRouter().UseEncodedPath().SkipClean(true) }
 
-// addRoutes fills the routers: one with all routes, and for each shape one with its few,
-// as a router tries one route after the other.
+// addRoutes fills the router of all routes. As it tries one after the other, the routes
+// are also kept by what tells most of them apart.
 func (s *Server) addRoutes() {
-	s.router, s.routers, s.routes = newRouter(), map[shape]*mux.Router{}, map[*mux.Route]*route{}
+	s.router, s.routes = newRouter(), map[*mux.Route]*route{}
+	s.fixed, s.others = map[target]*route{}, map[shape]*mux.Router{}
 	for _, route := range s.table() {
 		methods := []string{route.method}
 		if route.method == http.MethodGet {
@@ -237,17 +242,25 @@ func (s *Server) addRoutes() {
 		}
 		s.routes[s.router.Handle(route.path, http.NotFoundHandler()).Methods(methods...)] = &route
 		for _, method := range methods {
-			shape := shape{method, strings.Count(route.path, "/")}
-			if s.routers[shape] == nil {
-				s.routers[shape] = newRouter()
-			}
-			s.routes[s.routers[shape].Handle(route.path, http.NotFoundHandler())] = &route
+			s.addRoute(method, &route)
 		}
 	}
 }
 
-// table is the table of routes. The first match counts, so that an NFT cannot hide a
-// fixed path by its id.
+func (s *Server) addRoute(method string, route *route) {
+	if !strings.Contains(route.path, "{") {
+		s.fixed[target{method, route.path}] = route
+		return
+	}
+	shape := shape{method, strings.Count(route.path, "/")}
+	if s.others[shape] == nil {
+		s.others[shape] = newRouter()
+	}
+	s.routes[s.others[shape].Handle(route.path, http.NotFoundHandler())] = route
+}
+
+// table is the table of routes. The first match counts, and fixed paths come first, so
+// that an NFT cannot hide one by its id.
 func (s *Server) table() []route {
 	scopeFinn := scopeRead
 	if s.PublicReputation {
@@ -316,11 +329,10 @@ func (s *Server) findRoute(next http.Handler) http.Handler {
 	noMethod := &route{handle: s.methodNotAllowed}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := infoFrom(r.Context())
-		switch match, found := s.match(r); {
-		case found:
-			info.route = s.routes[match.Route]
-			info.vars = match.Vars
-		case errors.Is(match.MatchErr, mux.ErrMethodMismatch):
+		var err error
+		switch info.route, info.vars, err = s.match(r); {
+		case info.route != nil:
+		case errors.Is(err, mux.ErrMethodMismatch):
 			info.route = noMethod
 		default:
 			info.route = noRoute
@@ -329,15 +341,23 @@ func (s *Server) findRoute(next http.Handler) http.Handler {
 	})
 }
 
-// match finds the route of a request among those of its shape. Only the router of all
-// can say what is wrong when there is none.
-func (s *Server) match(r *http.Request) (match mux.RouteMatch, found bool) {
-	likely := s.routers[shape{r.Method, strings.Count(r.URL.EscapedPath(), "/")}]
-	if likely != nil && likely.Match(r, &match) {
-		return match, true
+// match finds the route of a request, with what its path has for variables. Only the
+// router of all routes can say why there is none.
+func (s *Server) match(r *http.Request) (*route, map[string]string, error) {
+	path := r.URL.EscapedPath()
+	if route := s.fixed[target{r.Method, path}]; route != nil {
+		return route, nil, nil
 	}
-	match = mux.RouteMatch{}
-	return match, s.router.Match(r, &match)
+	if likely := s.others[shape{r.Method, strings.Count(path, "/")}]; likely != nil {
+		if match := (mux.RouteMatch{}); likely.Match(r, &match) {
+			return s.routes[match.Route], match.Vars, nil
+		}
+	}
+	match := mux.RouteMatch{}
+	if !s.router.Match(r, &match) {
+		return nil, nil, match.MatchErr
+	}
+	return s.routes[match.Route], match.Vars, nil
 }
 
 // serveRoute is the end of the way.
