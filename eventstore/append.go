@@ -20,11 +20,11 @@ func (p *Postgres) Append(ctx context.Context, entries ...Entry) ([]Appended, er
 }
 
 const (
-	// Planning took as long as a third of the rest of a small batch, so one plan is kept.
-	// If it was made while the log was small it would read all of it when it is large,
-	// and the planner prefers that also later: it does not know that the end of an index
-	// is in memory. Looking up each id in the index is good however long the log is, so
-	// the planner is left no other choice.
+	// Planning took nearly half of the database's time for a small batch, so one plan is
+	// kept. If it was made while the log was small it would read all of it when it is
+	// large, and the planner prefers that also later: it does not know that the end of an
+	// index is in memory. Looking up each id in the index is good however long the log
+	// is, so the planner is left no other choice.
 	//
 	// limitWait and lockLog come before the insert and in statements of their own:
 	// under READ COMMITTED each statement sees what was committed when it began, so
