@@ -147,11 +147,14 @@ func (a *Allowlist) use(file *allowlistFile, text []byte) {
 
 // Find returns the key that a secret belongs to, or [ErrUnknownKey], like [Keys.Find].
 func (a *Allowlist) Find(secret string) (Key, error) {
-	key, err := a.current.Load().keys.Find(secret)
-	if err != nil {
-		return a.also.Find(secret)
+	sum := sha256.Sum256([]byte(secret))
+	if key, ok := a.current.Load().keys.find(sum); ok {
+		return key, nil
 	}
-	return key, nil
+	if key, ok := a.also.find(sum); ok {
+		return key, nil
+	}
+	return Key{}, ErrUnknownKey
 }
 
 // HasWallet reports whether a wallet may sign in.

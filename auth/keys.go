@@ -58,9 +58,23 @@ func KeyOf(name, secret string, scopes []Scope, now time.Time) Key {
 	return Key{Name: name, Hash: hash(secret), Scopes: scopes, CreatedAt: now.UTC().Truncate(time.Second)}
 }
 
+// hashPrefix begins the text of a hash, and says what kind it is.
+const hashPrefix = "sha256:"
+
 func hash(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return hashPrefix + hex.EncodeToString(sum[:])
+}
+
+// parseHash reads what [hash] writes, also with digits in capitals; false for anything
+// else.
+func parseHash(text string) (sum [sha256.Size]byte, ok bool) {
+	digits, ok := strings.CutPrefix(text, hashPrefix)
+	if !ok || len(digits) != hex.EncodedLen(len(sum)) {
+		return sum, false
+	}
+	_, err := hex.Decode(sum[:], []byte(digits))
+	return sum, err == nil
 }
 
 // SameSecret reports whether a secret that was given is the one that is wanted. How
@@ -73,8 +87,7 @@ func SameSecret(given, want string) bool {
 
 // check reports what is wrong with a key that a file holds.
 func (k Key) check() error {
-	digits, ok := strings.CutPrefix(k.Hash, "sha256:")
-	if sum, err := hex.DecodeString(digits); !ok || err != nil || len(sum) != sha256.Size {
+	if _, ok := parseHash(k.Hash); !ok {
 		return errors.New(`hash: must be "sha256:" and 64 hexadecimal digits`)
 	}
 	for _, scope := range k.Scopes {
@@ -104,7 +117,7 @@ func CheckKeyName(name string) error {
 // none.
 type Keys struct {
 	mu   sync.RWMutex
-	keys map[string]Key // by hash
+	keys map[[sha256.Size]byte]Key // by hash
 }
 
 // NewKeys returns a set of keys.
@@ -120,24 +133,34 @@ func NewKeys(keys ...Key) *Keys {
 // takes does not depend on how much of a secret is right: only hashes are looked
 // up, and nobody can choose the hash of a secret to be close to another.
 func (k *Keys) Find(secret string) (Key, error) {
-	sought := hash(secret)
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	key, ok := k.keys[sought]
+	key, ok := k.find(sha256.Sum256([]byte(secret)))
 	if !ok {
 		return Key{}, ErrUnknownKey
 	}
 	return key, nil
 }
 
-// Add makes a key known, in place of one with the same secret.
+// find returns the key whose secret has a hash.
+func (k *Keys) find(sum [sha256.Size]byte) (Key, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	key, ok := k.keys[sum]
+	return key, ok
+}
+
+// Add makes a key known, in place of one with the same secret. A key whose hash is none
+// is passed over: no secret could be found to be its own.
 func (k *Keys) Add(key Key) {
+	sum, ok := parseHash(key.Hash)
+	if !ok {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.keys == nil {
-		k.keys = map[string]Key{}
+		k.keys = map[[sha256.Size]byte]Key{}
 	}
-	k.keys[strings.ToLower(key.Hash)] = key
+	k.keys[sum] = key
 }
 
 // Len is the number of keys.

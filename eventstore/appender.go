@@ -134,11 +134,7 @@ func (r *request) size() (events, bytes int) {
 // commit writes a batch in one transaction. If the database refuses the values of
 // one request, the others are written without it.
 func (a *appender) commit(batch []*request) {
-	var entries []Entry
-	for _, r := range batch {
-		entries = append(entries, r.entries...)
-	}
-	results, err := a.writeObserved(batch, entries)
+	results, err := a.writeObserved(batch, entriesOf(batch))
 	if isData(err) && len(batch) > 1 {
 		half := len(batch) / 2
 		a.commit(batch[:half])
@@ -151,6 +147,22 @@ func (a *appender) commit(batch []*request) {
 		}
 		close(r.done)
 	}
+}
+
+// entriesOf are the entries of all requests, in their order.
+func entriesOf(batch []*request) []Entry {
+	if len(batch) == 1 {
+		return batch[0].entries
+	}
+	count := 0
+	for _, r := range batch {
+		count += len(r.entries)
+	}
+	entries := make([]Entry, 0, count)
+	for _, r := range batch {
+		entries = append(entries, r.entries...)
+	}
+	return entries
 }
 
 // writeObserved writes the entries of a batch while the observers look on.

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/gorilla/mux"
-
 	"dixie/reputation"
 )
 
@@ -108,7 +106,7 @@ func (s *Server) pathProjections(r *http.Request) (name string, names []string, 
 	if err := parseQuery(r).err; err != nil {
 		return "", nil, err
 	}
-	name = mux.Vars(r)["name"]
+	name = pathVariable(r, "name")
 	names, ok := rebuildable[name]
 	if !ok {
 		return "", nil, &requestError{

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/gorilla/mux"
 )
 
 // Allowlist is who may use the service: wallets that may sign in, and API keys.
@@ -215,7 +214,7 @@ func pathEntry(r *http.Request) (string, error) {
 	if err := parseQuery(r).err; err != nil {
 		return "", err
 	}
-	entry, err := url.PathUnescape(mux.Vars(r)["entry"])
+	entry, err := url.PathUnescape(pathVariable(r, "entry"))
 	if err != nil || entry == "" || strings.ContainsFunc(entry, func(c rune) bool { return c < ' ' }) {
 		return "", badRequest("entry", "must be a wallet or the name of an API key")
 	}

@@ -11,7 +11,7 @@ import (
 // right, as far as those who wrote it are trusted: what is left of that anyone can
 // have made up. The zero address means that nothing can be said.
 func (s *Server) clientAddress(r *http.Request) netip.Addr {
-	client := parseHop(r.RemoteAddr)
+	client := remoteAddress(r)
 	if len(s.TrustedProxies) == 0 {
 		return client
 	}
@@ -29,6 +29,14 @@ func (s *Server) clientAddress(r *http.Request) netip.Addr {
 	return client
 }
 
+// remoteAddress is the other end of the connection, which net/http names with its port.
+func remoteAddress(r *http.Request) netip.Addr {
+	if remote, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		return plainAddress(remote.Addr())
+	}
+	return parseHop(r.RemoteAddr)
+}
+
 func (s *Server) trusts(address netip.Addr) bool {
 	return slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(address) })
 }
@@ -43,8 +51,11 @@ func parseHop(text string) netip.Addr {
 		}
 		address = withPort.Addr()
 	}
-	return address.Unmap().WithZone("")
+	return plainAddress(address)
 }
+
+// plainAddress is the one spelling of an address.
+func plainAddress(address netip.Addr) netip.Addr { return address.Unmap().WithZone("") }
 
 func clientText(address netip.Addr) string {
 	if !address.IsValid() {

@@ -77,20 +77,30 @@ func (s *Server) RouteOf(method, path string) string {
 func (s *Server) Serves(method, path string) bool { return s.find(method, path) != nil }
 
 func (s *Server) find(method, path string) *route {
+	found, _, _ := s.match(requestFor(method, path))
+	return found
+}
+
+func requestFor(method, path string) *http.Request {
 	r := &http.Request{Method: method, URL: &url.URL{Path: path}}
 	if unescaped, err := url.PathUnescape(path); err == nil {
 		r.URL.Path, r.URL.RawPath = unescaped, path
 	}
+	return r
+}
+
+// RouteOfAll is RouteOf by the router that has all routes.
+func (s *Server) RouteOfAll(method, path string) string {
 	match := mux.RouteMatch{}
-	if !s.router.Match(r, &match) {
-		return nil
+	if !s.router.Match(requestFor(method, path), &match) {
+		return ""
 	}
-	return s.routes[match.Route]
+	return s.routes[match.Route].path
 }
 
 // Routes are the method, path and access of each route.
 func (s *Server) Routes() (routes [][3]string) {
-	for _, route := range s.routes {
+	for _, route := range s.table() {
 		routes = append(routes, [3]string{route.method, route.path, route.access})
 	}
 	return routes

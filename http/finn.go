@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/gorilla/mux"
-
 	"dixie/reputation"
 )
 
@@ -26,7 +24,7 @@ func (s *Server) getFinnScore(w http.ResponseWriter, r *http.Request) error {
 	if err := parseQuery(r).err; err != nil {
 		return err
 	}
-	nft, err := url.PathUnescape(mux.Vars(r)["nftId"])
+	nft, err := url.PathUnescape(pathVariable(r, "nftId"))
 	if err != nil || !reputation.ValidNFT(nft) {
 		writeJSON(w, http.StatusOK, nil)
 		return nil

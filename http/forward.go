@@ -7,7 +7,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/gorilla/mux"
 )
 
 // forwarding says how a request about an NFT goes on to finn.
@@ -72,7 +71,7 @@ func (s *Server) forNFT(f forwarding) handler {
 // pathIDs are the variables of the path, each of which can only name itself.
 func pathIDs(r *http.Request) (map[string]string, error) {
 	ids := map[string]string{}
-	for name, escaped := range mux.Vars(r) {
+	for name, escaped := range infoFrom(r.Context()).vars {
 		id, err := url.PathUnescape(escaped)
 		valid, rule := validID, idRule
 		if name == "nftId" {

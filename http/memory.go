@@ -21,31 +21,18 @@ const (
 	maxMemory = 8 << 10
 )
 
-type memoryKey struct{}
-
-// memory is what the caller's agent remembers, once it was asked for.
+// memory is what the caller's agent remembers. It is fetched when a handler first asks
+// finn something, so that requests that never do are not slower for it.
 type memory struct {
 	once sync.Once
 	text string
-}
-
-// memoryContext attaches the memory of the caller's agent to a request. It is
-// fetched when a handler first asks finn something, so that requests that never
-// do are not slower for it, and comes after whatever finds out who the caller is.
-func (s *Server) memoryContext(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), memoryKey{}, &memory{})))
-	})
 }
 
 // addMemory adds the memory of the caller's agent to a request to finn. Without
 // wallet, NFT or memory, or when they do not come in time, there is none: that is
 // no reason to refuse anything.
 func (s *Server) addMemory(ctx context.Context, header http.Header) {
-	m, ok := ctx.Value(memoryKey{}).(*memory)
-	if !ok {
-		return
-	}
+	m := &infoFrom(ctx).memory
 	m.once.Do(func() { m.text = s.recall(ctx, callerFrom(ctx).Wallet) })
 	if m.text != "" {
 		header.Set(memoryHeader, m.text)

@@ -2,9 +2,11 @@ package http
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -32,16 +34,19 @@ func slot(middleware func(http.Handler) http.Handler) func(http.Handler) http.Ha
 }
 
 // requestInfo is what is known of a request. The middleware fills it in on the way
-// to the handler; it is never used by two goroutines at once.
+// to the handler; it is never used by two goroutines at once, except for its memory.
 type requestInfo struct {
 	id       string
+	started  time.Time
 	route    *route
-	client   netip.Addr // not valid when the address of the client is unknown
+	vars     map[string]string // what the path has in place of the route's variables, as it is escaped there
+	client   netip.Addr        // not valid when the address of the client is unknown
 	caller   Caller
 	identity error  // why nobody is known to ask
 	access   string // allow or deny, and empty where there was nothing to decide
 	reason   string // of a denial, for programs
 	detail   string // of a denial, for people who may know more than the caller
+	memory   memory
 }
 
 type requestInfoKey struct{}
@@ -70,26 +75,46 @@ func Route(ctx context.Context) string {
 	return ""
 }
 
+// pathVariable is what the path has in place of a variable of its route, escaped.
+func pathVariable(r *http.Request, name string) string { return infoFrom(r.Context()).vars[name] }
+
 const requestIDHeader = "X-Request-Id"
 
-// requestID gives every request an id: the caller's, if it is a sound one.
+// requestID gives every request an id: the caller's, if it is a sound one. The context
+// of a request is made here once for all that is found out later: each further one
+// would copy the request.
 func (s *Server) requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		info := &requestInfo{id: r.Header.Get(requestIDHeader), client: s.clientAddress(r)}
+		info := &requestInfo{id: r.Header.Get(requestIDHeader), started: time.Now(), client: s.clientAddress(r)}
 		if !validRequestID(info.id) {
-			info.id = uuid.NewString()
+			info.id = newRequestID()
 		}
 		w.Header().Set(requestIDHeader, info.id)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, info)))
 	})
 }
 
+// newRequestID is a random UUID (RFC 9562 §5.4). It has to be unique, and may be guessed:
+// so it does without random numbers of the operating system, which take longer.
+func newRequestID() string {
+	var id uuid.UUID
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
+}
+
 // validRequestID reports whether id matches ^[A-Za-z0-9._-]{1,128}$.
 func validRequestID(id string) bool {
-	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	return len(id) >= 1 && len(id) <= 128 && strings.Trim(id, allowed) == "" && !strings.ContainsFunc(id, func(c rune) bool {
-		return !strings.ContainsRune(allowed, c)
-	})
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return len(id) >= 1 && len(id) <= 128
 }
 
 // response notes what was answered. Unwrap lets a [http.ResponseController] reach
@@ -132,13 +157,10 @@ func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // strings are left out: they are the callers'.
 func (s *Server) accessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
 		rec := noted(w)
 		defer func() { // also when the connection is broken off
 			value := recover()
-			status := finalStatus(rec.status, value)
-			s.Logger.LogAttrs(r.Context(), accessLevel(status, r.URL.Path), "request",
-				accessAttrs(r, status, rec.bytes, time.Since(start))...)
+			s.logAccess(r, finalStatus(rec.status, value), rec.bytes)
 			if value != nil {
 				panic(value) // for the recovery, which finds the whole stack
 			}
@@ -159,14 +181,23 @@ func finalStatus(written int, value any) int {
 	return http.StatusOK // what net/http answers then
 }
 
-func accessAttrs(r *http.Request, status int, bytes int64, duration time.Duration) []slog.Attr {
+func (s *Server) logAccess(r *http.Request, status int, bytes int64) {
+	level := accessLevel(status, r.URL.Path)
+	if !s.Logger.Enabled(r.Context(), level) {
+		return
+	}
 	info := infoFrom(r.Context())
-	attrs := []slog.Attr{
+	s.Logger.LogAttrs(r.Context(), level, "request", accessAttrs(r, info, status, bytes, time.Since(info.started))...)
+}
+
+func accessAttrs(r *http.Request, info *requestInfo, status int, bytes int64, duration time.Duration) []slog.Attr {
+	attrs := make([]slog.Attr, 0, 10) // as many as there can be
+	attrs = append(attrs,
 		slog.String("method", r.Method), slog.String("path", withoutKeys(r.URL.Path)),
 		slog.Int("status", status), slog.Int64("bytes", bytes),
 		slog.Duration("duration", duration), slog.String("caller", info.caller.Name),
 		slog.String("client", clientText(info.client)),
-	}
+	)
 	if info.access != "" {
 		attrs = append(attrs, slog.String("access", info.access))
 	}
@@ -237,22 +268,31 @@ func isAbort(value any) bool {
 	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
-// securityHeaders suit an API that browsers have no business rendering.
+// securityHeaders suit an API that browsers have no business rendering. All answers
+// share the values, which nobody changes: setting a header replaces them.
 func securityHeaders(next http.Handler) http.Handler {
+	constant := []struct {
+		name   string // in canonical form
+		values []string
+	}{
+		{"X-Content-Type-Options", []string{"nosniff"}},
+		{"X-Frame-Options", []string{"DENY"}},
+		{"Content-Security-Policy", []string{"default-src 'none'; frame-ancestors 'none'"}},
+		{"Referrer-Policy", []string{"strict-origin-when-cross-origin"}},
+		{"Strict-Transport-Security", []string{"max-age=31536000; includeSubDomains"}},
+		{"Cache-Control", []string{"private, no-store"}},
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		h.Set("Referrer-Policy", "strict-origin-when-cross-origin")
-		h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
-		h.Set("Cache-Control", "private, no-store")
+		for _, header := range constant {
+			h[header.name] = header.values
+		}
 		next.ServeHTTP(w, r)
 	})
 }
 
 // identityHeaders tell services behind this one who asks. From outside they are
-// lies.
+// lies. The names are in canonical form.
 var identityHeaders = []string{
 	"X-Wallet-Address", "X-Conviction-Tier", "X-Conviction-Source", "X-Memory-Context",
 	"X-Model-Pool", "X-Economic-Start-Ms", "X-Nft-Id",
@@ -261,7 +301,7 @@ var identityHeaders = []string{
 func dropIdentityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range identityHeaders {
-			r.Header.Del(name)
+			delete(r.Header, name)
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -29,11 +29,10 @@ func (s *Server) Streams() int { return len(s.streams) }
 // off.
 func (s *Server) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
 		rec := noted(w)
 		s.Metrics.RequestStarted()
 		defer func() { // also when the connection is broken off
-			s.Metrics.RequestDone(r.Method, Route(r.Context()), rec.status, time.Since(start))
+			s.Metrics.RequestDone(r.Method, Route(r.Context()), rec.status, time.Since(infoFrom(r.Context()).started))
 		}()
 		next.ServeHTTP(rec, r)
 		if rec.status == 0 {

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gorilla/mux"
-
 	"dixie/reputation"
 )
 
@@ -142,7 +140,7 @@ var settingAside = []string{reputation.ProjectionAggregates, reputation.Projecti
 
 // listFailures serves GET /api/projections/{name}/failures.
 func (s *Server) listFailures(w http.ResponseWriter, r *http.Request) error {
-	name, err := url.PathUnescape(mux.Vars(r)["name"])
+	name, err := url.PathUnescape(pathVariable(r, "name"))
 	if err != nil || !slices.Contains(settingAside, name) {
 		return errNoRoute
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -26,7 +27,8 @@ const maxBuckets = 10_000
 // fills again evenly. So it never refuses what a count of the last minute would
 // let through.
 type limiter struct {
-	policy  string // its name for the RateLimit headers
+	name    string   // of the policy, quoted, for the RateLimit headers
+	policy  []string // the value of RateLimit-Policy
 	quota   int
 	buckets *lru.Cache[string, *rate.Limiter]
 }
@@ -40,7 +42,8 @@ func newLimiter(policy string, quota int) *limiter {
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	return &limiter{policy: policy, quota: quota, buckets: buckets}
+	name := `"` + policy + `"`
+	return &limiter{name: name, policy: []string{fmt.Sprintf("%s;q=%d;w=60", name, quota)}, quota: quota, buckets: buckets}
 }
 
 // perSecond is how many tokens flow into a bucket.
@@ -107,6 +110,12 @@ func network(address netip.Addr) string {
 	return clientText(address)
 }
 
+// The RateLimit headers, as [http.Header] spells them.
+const (
+	policyHeader = "Ratelimit-Policy"
+	rateHeader   = "Ratelimit"
+)
+
 // rateError says that a caller asks too often.
 type rateError struct {
 	wait time.Duration // until the next request is answered
@@ -124,8 +133,9 @@ func (s *Server) limitRate(next http.Handler) http.Handler {
 			return
 		}
 		ok, remaining, wait := limiter.take(caller, s.Now())
-		w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;w=60`, limiter.policy, limiter.quota))
-		w.Header().Set("RateLimit", fmt.Sprintf(`"%s";r=%d;t=%d`, limiter.policy, remaining, seconds(wait)))
+		h := w.Header()
+		h[policyHeader] = limiter.policy
+		h.Set(rateHeader, limiter.name+";r="+strconv.Itoa(remaining)+";t="+strconv.Itoa(seconds(wait)))
 		if !ok {
 			s.writeError(w, r, &rateError{wait})
 			return

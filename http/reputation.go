@@ -270,7 +270,7 @@ func (s *Server) getScore(w http.ResponseWriter, r *http.Request) error {
 // queryScore serves GET /api/reputation/query?routingKey=nft:<id>: one number,
 // null when nothing is known of the NFT.
 func (s *Server) queryScore(w http.ResponseWriter, r *http.Request) error {
-	q := parseQuery(r, append([]string{"routingKey"}, freshness...)...)
+	q := parseQuery(r, queryParameters...)
 	nft, ok := parseRoutingKey(q.values.Get("routingKey"))
 	if !ok {
 		q.fail("routingKey", "must be nft:<id>, where the id "+nftRule)
@@ -306,6 +306,8 @@ func (s *Server) readScore(ctx context.Context, q *query, nft string, now time.T
 	s.scores.keep(nft, score.Mark, t, now)
 	return t, score.Position, nil
 }
+
+var queryParameters = append([]string{"routingKey"}, freshness...)
 
 // parseRoutingKey reads nft:<id>.
 func parseRoutingKey(key string) (nft string, ok bool) {

@@ -16,7 +16,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
-	"github.com/gorilla/mux"
 
 	"dixie/reputation"
 )
@@ -26,6 +25,12 @@ const positionHeader = "X-Reputation-Position"
 // writeJSON answers with a value. What can fail is the connection, and then
 // nobody is there to be told.
 func writeJSON(w http.ResponseWriter, status int, v any) { writeText(w, status, marshal(v)) }
+
+// jsonType is the Content-Type of answers and lineEnd how they end, which they share.
+var (
+	jsonType = []string{"application/json"}
+	lineEnd  = []byte{'\n'}
+)
 
 // marshal encodes what handlers make.
 func marshal(v any) []byte {
@@ -42,7 +47,7 @@ func writeText(w http.ResponseWriter, status int, parts ...[]byte) {
 	for _, part := range parts {
 		length += len(part)
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = jsonType
 	w.Header().Set("Content-Length", strconv.Itoa(length)) // else a long answer comes in chunks
 	w.WriteHeader(status)
 	for _, part := range parts {
@@ -50,8 +55,6 @@ func writeText(w http.ResponseWriter, status int, parts ...[]byte) {
 	}
 	_, _ = w.Write(lineEnd)
 }
-
-var lineEnd = []byte("\n")
 
 func setPosition(w http.ResponseWriter, position int64) {
 	w.Header().Set(positionHeader, strconv.FormatInt(position, 10))
@@ -61,7 +64,7 @@ const nftRule = "must match ^[A-Za-z0-9._:-]{1,255}$"
 
 // pathNFT is the NFT that the path names.
 func pathNFT(r *http.Request) (string, error) {
-	id, err := url.PathUnescape(mux.Vars(r)["nftId"])
+	id, err := url.PathUnescape(pathVariable(r, "nftId"))
 	if err != nil || !reputation.ValidNFT(id) {
 		return "", badRequest("nftId", nftRule)
 	}
@@ -204,6 +207,9 @@ func (q *query) contains(position int64) error {
 // contentType refuses a body of another media type.
 func contentType(r *http.Request, allowed ...string) error {
 	given := r.Header.Get("Content-Type")
+	if slices.Contains(allowed, given) {
+		return nil
+	}
 	media, _, err := mime.ParseMediaType(given)
 	if err == nil && slices.Contains(allowed, media) {
 		return nil

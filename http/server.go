@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,8 +116,10 @@ type Config struct {
 // Server answers requests. It is safe for concurrent use.
 type Server struct {
 	Config
-	router   *mux.Router
+	router   *mux.Router // has all routes
 	routes   map[*mux.Route]*route
+	fixed    map[target]*route     // those without variables
+	others   map[shape]*mux.Router // those with variables
 	limiters limiters
 	adminKey [sha256.Size]byte // hash of the administrators' key
 	handler  http.Handler
@@ -170,7 +173,7 @@ func NewServer(config Config) *Server {
 	s.openAPI = sync.OnceValue(func() []byte { return OpenAPI(config.Version) })
 	s.docs = sync.OnceValue(func() docsPage { return newDocsPage(s.openAPI()) })
 	s.outcomes = s.newOutcomes()
-	s.router, s.routes = s.newRouter()
+	s.addRoutes()
 	s.handler = chain(s.answer(serveRoute),
 		dropIdentityHeaders,
 		s.requestID,
@@ -188,7 +191,6 @@ func NewServer(config Config) *Server {
 		s.limitRate,
 		s.gate,
 		s.paymentWallet,
-		s.memoryContext,
 	)
 	return s
 }
@@ -226,13 +228,52 @@ func (r *route) open() bool {
 	return r.access == anyone || r.access == probe || r.access == signIn
 }
 
-// newRouter is the table of routes. The first match counts, so that an NFT cannot
-// hide a fixed path by its id.
-func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
-	// Ids are decoded and checked by the handlers, so that an encoded slash is a bad
-	// id and not another path.
-	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
-	routes := map[*mux.Route]*route{}
+// target is what a request asks for.
+type target struct{ method, path string }
+
+// shape is what a request has in common with every route that it can match: a variable
+// stands for one segment of a path.
+type shape struct {
+	method  string
+	slashes int
+}
+
+// newRouter leaves it to the handlers to decode and check ids, so that an encoded slash
+// is a bad id and not another path.
+func newRouter() *mux.Router { return mux.NewRouter().UseEncodedPath().SkipClean(true) }
+
+// addRoutes fills the router of all routes. As it tries one after the other, the routes
+// are also kept by what tells most of them apart.
+func (s *Server) addRoutes() {
+	s.router, s.routes = newRouter(), map[*mux.Route]*route{}
+	s.fixed, s.others = map[target]*route{}, map[shape]*mux.Router{}
+	for _, route := range s.table() {
+		methods := []string{route.method}
+		if route.method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+		s.routes[s.router.Handle(route.path, http.NotFoundHandler()).Methods(methods...)] = &route
+		for _, method := range methods {
+			s.addRoute(method, &route)
+		}
+	}
+}
+
+func (s *Server) addRoute(method string, route *route) {
+	if !strings.Contains(route.path, "{") {
+		s.fixed[target{method, route.path}] = route
+		return
+	}
+	shape := shape{method, strings.Count(route.path, "/")}
+	if s.others[shape] == nil {
+		s.others[shape] = newRouter()
+	}
+	s.routes[s.others[shape].Handle(route.path, http.NotFoundHandler())] = route
+}
+
+// table is the table of routes. The first match counts, and fixed paths come first, so
+// that an NFT cannot hide one by its id.
+func (s *Server) table() []route {
 	scopeFinn := scopeRead
 	if s.PublicReputation {
 		scopeFinn = probe // finn takes a refusal for a failure
@@ -290,14 +331,7 @@ func (s *Server) newRouter() (*mux.Router, map[*mux.Route]*route) {
 	if s.MetricsHandler != nil {
 		table = append(table, route{http.MethodGet, "/metrics", probe, s.getMetrics})
 	}
-	for _, route := range table {
-		methods := []string{route.method}
-		if route.method == http.MethodGet {
-			methods = append(methods, http.MethodHead)
-		}
-		routes[router.Handle(route.path, http.NotFoundHandler()).Methods(methods...)] = &route
-	}
-	return router, routes
+	return table
 }
 
 // findRoute looks up where a request goes, which decides how it is treated on the
@@ -307,18 +341,35 @@ func (s *Server) findRoute(next http.Handler) http.Handler {
 	noMethod := &route{handle: s.methodNotAllowed}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := infoFrom(r.Context())
-		match := mux.RouteMatch{}
-		switch found := s.router.Match(r, &match); {
-		case found:
-			info.route = s.routes[match.Route]
-			r = mux.SetURLVars(r, match.Vars)
-		case errors.Is(match.MatchErr, mux.ErrMethodMismatch):
+		var err error
+		switch info.route, info.vars, err = s.match(r); {
+		case info.route != nil:
+		case errors.Is(err, mux.ErrMethodMismatch):
 			info.route = noMethod
 		default:
 			info.route = noRoute
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// match finds the route of a request, with what its path has for variables. Only the
+// router of all routes can say why there is none.
+func (s *Server) match(r *http.Request) (*route, map[string]string, error) {
+	path := r.URL.EscapedPath()
+	if route := s.fixed[target{r.Method, path}]; route != nil {
+		return route, nil, nil
+	}
+	if likely := s.others[shape{r.Method, strings.Count(path, "/")}]; likely != nil {
+		if match := (mux.RouteMatch{}); likely.Match(r, &match) {
+			return s.routes[match.Route], match.Vars, nil
+		}
+	}
+	match := mux.RouteMatch{}
+	if !s.router.Match(r, &match) {
+		return nil, nil, match.MatchErr
+	}
+	return s.routes[match.Route], match.Vars, nil
 }
 
 // serveRoute is the end of the way.

@@ -8,12 +8,14 @@ import (
 	nethttp "net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"pgregory.net/rapid"
 
 	"dixie/auth"
 	"dixie/eventstore"
@@ -262,5 +264,32 @@ func same(t testing.TB, what string, got, want any) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// TestRoutersAgree: whichever way a route is found, it is the first of the table that
+// matches.
+func TestRoutersAgree(t *testing.T) {
+	t.Parallel()
+	s := serve(t, openMemory(t), func(c *http.Config) { c.MetricsHandler = nethttp.NotFoundHandler() }).server
+	routes := s.Routes()
+	others := []string{"", "events", "query", "seal", "history", "rotate", "bear-1", "%2F", "quer%79", "a%20b", "x;y"}
+	methods := []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "get", ""}
+	rapid.Check(t, func(r *rapid.T) {
+		segments := strings.Split(rapid.SampledFrom(routes).Draw(r, "route")[1], "/")
+		for i, segment := range segments[1:] {
+			if strings.HasPrefix(segment, "{") || rapid.IntRange(0, 9).Draw(r, "change") == 0 {
+				segments[i+1] = rapid.SampledFrom(others).Draw(r, "segment")
+			}
+		}
+		method, path := rapid.SampledFrom(methods).Draw(r, "method"), strings.Join(segments, "/")
+		if got, want := s.RouteOf(method, path), s.RouteOfAll(method, path); got != want {
+			r.Errorf("%s %s goes to %q, want %q", method, path, got, want)
+		}
+	})
+	for _, route := range routes {
+		if got := s.RouteOf(route[0], route[1]); got != route[1] {
+			t.Errorf("%s %s goes to %q", route[0], route[1], got)
+		}
 	}
 }

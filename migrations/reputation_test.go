@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"pgregory.net/rapid"
 
 	"dixie/internal/pgtest"
 	"dixie/migrations"
@@ -454,6 +457,47 @@ func TestEventsWithoutAnIDAreStored(t *testing.T) {
 	log := readLog(t, conn)
 	checkOrder(t, log, 8)
 	checkIDs(t, log)
+}
+
+// TestEventIDs: an event has the id that it names if that is a UUID, and none if it is
+// not. No value of it keeps the event from being stored.
+func TestEventIDs(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtest.URL(t))
+	uuid := regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`)
+	check := func(fail func(string, ...any), id string) {
+		var got *string
+		if err := conn.QueryRow(t.Context(), `SELECT reputation_event_id(jsonb_build_object('event_id', $1::text))::text`, id).Scan(&got); err != nil {
+			fail("%q: %v", id, err)
+			return
+		}
+		if !uuid.MatchString(id) {
+			if got != nil {
+				fail("%q has the id %q, want none", id, *got)
+			}
+			return
+		}
+		if want := strings.ToLower(id); got == nil || *got != want {
+			fail("%q has the id %v, want %q", id, got, want)
+		}
+	}
+	for _, id := range []string{
+		eventID(1), strings.ToUpper("abcdefab-cdef-4abc-8def-abcdefabcdef"), "{" + eventID(1) + "}", eventID(1) + "\n", "\n" + eventID(1),
+		strings.ReplaceAll(eventID(1), "-", ""), "00000000-0000-4000-8000-00000000000-", "-0000000-0000-4000-8000-000000000001",
+		"--------------------------------------------------", "------------------------------------", "0000-0000-0000-4000-8000-000000000001",
+		"00000000-0000-4000-8000-00000000000g", "00000000-0000-4000-8000-00000000000é", "00000000-0000-4000-8000-0000000000é",
+		"００００００００-0000-4000-8000-000000000001", "00000000_0000_4000_8000_000000000001", "",
+	} {
+		check(t.Errorf, id)
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		id := []rune(eventID(rapid.IntRange(0, 1<<40).Draw(r, "number")))
+		for range rapid.IntRange(0, 2).Draw(r, "changes") {
+			at := rapid.IntRange(0, len(id)-1).Draw(r, "at")
+			id[at] = rapid.SampledFrom([]rune("0aAfFgG-_%\\ \n{}é０K")).Draw(r, "character")
+		}
+		check(r.Errorf, string(id))
+	})
 }
 
 func TestCommitNotifiesListeners(t *testing.T) {

@@ -12,7 +12,9 @@ import (
 // and not by a generic encoder because every event that is stored or compared
 // passes through it; a test holds it to the library's canonical form.
 func (e *Event) AppendJSON(dst []byte) []byte {
-	w := e.wire()
+	w := wires.Get().(*wire)
+	defer w.close()
+	w.fill(e)
 	o := beginObject(dst)
 	for f := range fieldCount {
 		if w.has[f] {

@@ -1,9 +1,6 @@
 package reputation
 
-import (
-	"encoding/hex"
-	"strings"
-)
+import "encoding/hex"
 
 // Type names the variant of an [Event].
 type Type string
@@ -63,7 +60,15 @@ func ParseUUID(s string) (id [16]byte, ok bool) {
 	if !validUUID(s) {
 		return id, false
 	}
-	_, err := hex.Decode(id[:], []byte(strings.ReplaceAll(s, "-", "")))
+	var digits [2 * len(id)]byte
+	n := 0
+	for i := range len(s) {
+		if s[i] != '-' {
+			digits[n] = s[i]
+			n++
+		}
+	}
+	_, err := hex.Decode(id[:], digits[:])
 	return id, err == nil
 }
 

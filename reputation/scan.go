@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -29,18 +28,13 @@ func scan(text string) (Event, bool) {
 		return Event{}, false
 	}
 	w := wires.Get().(*wire)
-	defer func() {
-		*w = wire{} // it keeps no text in memory
-		wires.Put(w)
-	}()
+	defer w.close()
 	s := scanner{text: text}
 	if !s.scan(w) {
 		return Event{}, false
 	}
 	return w.event(), true
 }
-
-var wires = sync.Pool{New: func() any { return new(wire) }}
 
 // scanner reads valid events in plain JSON: ASCII without escapes, spaces the
 // only white space, numbers without sign and exponent. Its methods answer false

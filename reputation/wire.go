@@ -1,5 +1,7 @@
 package reputation
 
+import "sync"
+
 // wire is the flat form between an event and its JSON object. All variants share
 // it, because JSON may name the type last.
 type wire struct {
@@ -25,6 +27,15 @@ type wire struct {
 	taskType     TaskType
 	timestamp    Timestamp
 	kind         Type
+}
+
+// wires are used again.
+var wires = sync.Pool{New: func() any { return new(wire) }}
+
+// close gives the wire form back, empty, so that it keeps no text in memory.
+func (w *wire) close() {
+	*w = wire{}
+	wires.Put(w)
 }
 
 // field is a member of an event's JSON object.
@@ -170,19 +181,16 @@ func (w *wire) event() Event {
 // pointer copies a value, so that an event does not keep its whole wire form.
 func pointer[T any](v T) *T { return &v }
 
-// wire is the flat form of e.
-func (e *Event) wire() *wire {
-	w := &wire{
-		eventID: e.ID, agentID: e.AgentID, collectionID: e.CollectionID,
-		timestamp: e.Timestamp, kind: e.Type(),
-	}
+// fill makes w, which is empty, the flat form of e.
+func (w *wire) fill(e *Event) {
+	w.eventID, w.agentID, w.collectionID = e.ID, e.AgentID, e.CollectionID
+	w.timestamp, w.kind = e.Timestamp, e.Type()
 	w.set(fieldEventID, fieldAgentID, fieldCollectionID, fieldTimestamp, fieldType)
 	if e.Sequence != nil {
 		w.sequence = *e.Sequence
 		w.set(fieldSequence)
 	}
 	e.Body.put(w)
-	return w
 }
 
 func (w *wire) set(fields ...field) {

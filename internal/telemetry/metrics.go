@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,7 +24,7 @@ const maxScrapes = 5
 // are safe for concurrent use, and return at once. Use [NewMetrics].
 type Metrics struct {
 	registry *prometheus.Registry
-	requests requestMetrics
+	requests *requestMetrics
 	appends  appendMetrics
 	pages    pageMetrics
 	finn     finnMetrics
@@ -99,10 +100,14 @@ type requestMetrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	codes    [600]string
+
+	mu     sync.RWMutex
+	series map[answered]requestSeries
 }
 
-func newRequestMetrics(auto promauto.Factory) requestMetrics {
-	m := requestMetrics{
+func newRequestMetrics(auto promauto.Factory) *requestMetrics {
+	m := &requestMetrics{
+		series: map[answered]requestSeries{},
 		total: auto.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "http_requests_total",
 			Help: "Requests that were answered, by method, route and status code; the code is 0 when the connection was broken off.",
@@ -136,8 +141,40 @@ func (m *Metrics) RequestDone(method, route string, status int, took time.Durati
 	}
 	method = knownMethod(method)
 	m.requests.inFlight.Dec()
-	m.requests.total.WithLabelValues(method, route, m.requests.codes[status]).Inc()
-	m.requests.duration.WithLabelValues(method, route).Observe(took.Seconds())
+	s := m.requests.of(answered{method, route, status})
+	s.total.Inc()
+	s.duration.Observe(took.Seconds())
+}
+
+// answered is what requests have in common that count together.
+type answered struct {
+	method, route string
+	status        int
+}
+
+// requestSeries are the series of some requests. Looking them up by their labels takes
+// longer than counting.
+type requestSeries struct {
+	total    prometheus.Counter
+	duration prometheus.Observer
+}
+
+// of are the series of some requests.
+func (m *requestMetrics) of(requests answered) requestSeries {
+	m.mu.RLock()
+	series, ok := m.series[requests]
+	m.mu.RUnlock()
+	if ok {
+		return series
+	}
+	series = requestSeries{
+		total:    m.total.WithLabelValues(requests.method, requests.route, m.codes[requests.status]),
+		duration: m.duration.WithLabelValues(requests.method, requests.route),
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.series[requests] = series
+	return series
 }
 
 func knownMethod(method string) string {
