@@ -14,24 +14,27 @@ import (
 // copyChunk is about how many bytes of rows are made at once.
 const copyChunk = 32 << 10
 
-// loader fills the tables beside the live ones.
+// loader fills tables.
 type loader struct {
 	conn   *pgx.Conn
-	beside func(live string) string // is the name of such a table
+	table  func(live string) string // is the name of the one to fill in the place of a live one
+	freeze bool                     // rows, in tables that the same transaction has made
 	rest   float64                  // after each piece that was sent, as in effort
 }
 
-// copyRows loads rows into the table beside a live one, which the same transaction has
-// made. next writes one row, and answers false after the last. Rows are frozen: they
-// need no vacuum later, and a transaction with an older snapshot that comes to the
-// table after the swap does not find it empty.
+// copyRows loads rows. next writes one row, and answers false after the last. Rows that
+// are frozen need no vacuum later, and a transaction with an older snapshot that comes
+// to a table after the swap of a rebuild does not find it empty.
 func (l loader) copyRows(ctx context.Context, live, columns string, next func(*copyWriter) bool) error {
-	table := l.beside(live)
+	table, options := l.table(live), "FORMAT binary"
+	if l.freeze {
+		options += ", FREEZE"
+	}
 	w := &copyWriter{
 		next: next, rest: l.rest, sent: time.Now(),
 		buf: []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"),
 	}
-	_, err := l.conn.PgConn().CopyFrom(ctx, w, fmt.Sprintf(`COPY %s (%s) FROM STDIN WITH (FORMAT binary, FREEZE)`, table, columns))
+	_, err := l.conn.PgConn().CopyFrom(ctx, w, fmt.Sprintf(`COPY %s (%s) FROM STDIN WITH (%s)`, table, columns, options))
 	return unavailable("load "+table, err)
 }
 
