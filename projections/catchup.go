@@ -25,6 +25,10 @@ const (
 	mostFolding  = time.Minute
 	writeShare   = 3
 
+	// loadPiece is about how many bytes of rows one statement loads, which has to end
+	// before the timeout of leaseSettings.
+	loadPiece = 16 << 20
+
 	// connectTimeout bounds the wait for a connection.
 	connectTimeout = 10 * time.Second
 
@@ -246,7 +250,7 @@ func (t postgresTx) loadShadow(ctx context.Context, s shadow) (bool, error) {
 	if err != nil {
 		return false, unavailable("begin to load", err)
 	}
-	err = s.load(ctx, loader{conn: attempt.Conn(), table: sameTable})
+	err = s.load(ctx, loader{conn: attempt.Conn(), table: sameTable, piece: loadPiece})
 	if isUniqueViolation(err) {
 		return false, unavailable("take back what was loaded", attempt.Rollback(ctx))
 	}

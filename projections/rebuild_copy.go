@@ -19,6 +19,7 @@ type loader struct {
 	conn   *pgx.Conn
 	table  func(live string) string // is the name of the one to fill in the place of a live one
 	freeze bool                     // rows, in tables that the same transaction has made
+	piece  int                      // about how many bytes one statement loads; 0 is all of a table
 	rest   float64                  // after each piece that was sent, as in effort
 }
 
@@ -30,28 +31,39 @@ func (l loader) copyRows(ctx context.Context, live, columns string, next func(*c
 	if l.freeze {
 		options += ", FREEZE"
 	}
-	w := &copyWriter{
-		next: next, rest: l.rest, sent: time.Now(),
-		buf: []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"),
+	sql := fmt.Sprintf(`COPY %s (%s) FROM STDIN WITH (%s)`, table, columns, options)
+	for w := (&copyWriter{next: next, rest: l.rest, piece: l.piece}); !w.done; {
+		w.begin()
+		if _, err := l.conn.PgConn().CopyFrom(ctx, w, sql); err != nil {
+			return unavailable("load "+table, err)
+		}
 	}
-	_, err := l.conn.PgConn().CopyFrom(ctx, w, fmt.Sprintf(`COPY %s (%s) FROM STDIN WITH (%s)`, table, columns, options))
-	return unavailable("load "+table, err)
+	return nil
 }
 
 // copyWriter writes rows in the format of binary COPY, as they are read.
 type copyWriter struct {
-	next func(*copyWriter) bool
-	buf  []byte
-	at   int // in buf
-	done bool
-	rest float64
-	sent time.Time // when the last piece had been made
+	next  func(*copyWriter) bool
+	buf   []byte
+	at    int // in buf
+	piece int // as in loader
+	made  int // bytes of this statement
+	ended bool
+	done  bool // there are no more rows
+	rest  float64
+	sent  time.Time // when buf had been made
+}
+
+// begin begins a statement.
+func (w *copyWriter) begin() {
+	w.buf, w.at = append(w.buf[:0], "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...), 0
+	w.made, w.ended, w.sent = 0, false, time.Now()
 }
 
 // Read implements [io.Reader].
 func (w *copyWriter) Read(p []byte) (int, error) {
 	if w.at == len(w.buf) {
-		if w.done {
+		if w.ended {
 			return 0, io.EOF
 		}
 		w.fill()
@@ -65,12 +77,12 @@ func (w *copyWriter) fill() {
 	rest(w.rest, w.sent) // since when the database has worked
 	defer func() { w.sent = time.Now() }()
 	w.buf, w.at = w.buf[:0], 0
-	for len(w.buf) < copyChunk {
-		if !w.next(w) {
-			w.done = true
-			w.tuple(-1)
-			return
-		}
+	for len(w.buf) < copyChunk && !w.done {
+		w.done = !w.next(w)
+	}
+	w.made += len(w.buf)
+	if w.ended = w.done || w.piece > 0 && w.made >= w.piece; w.ended {
+		w.tuple(-1)
 	}
 }
 
