@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"dixie/eventstore"
 	"dixie/reputation"
@@ -28,6 +27,8 @@ const (
 	// loadPiece is about how many bytes of rows one statement loads, which has to end
 	// before the timeout of leaseSettings.
 	loadPiece = 16 << 20
+
+	uniqueViolation = "23505" // PostgreSQL's code
 
 	// connectTimeout bounds the wait for a connection.
 	connectTimeout = 10 * time.Second
@@ -206,8 +207,8 @@ func (c *catchUp) commit(ctx context.Context) error {
 		return unavailable("read the last event", err)
 	}
 	aside := c.shadow.setAside()
-	err = l.page(ctx, step, func(ctx context.Context, t tx) error {
-		return t.(postgresTx).saveShadow(ctx, c.shadow, step.from == 0)
+	err = l.transact(ctx, step, func(ctx context.Context, tx pgx.Tx) error {
+		return saveShadow(ctx, tx, c.shadow, step.from == 0)
 	})
 	if err != nil {
 		return err
@@ -219,16 +220,16 @@ func (c *catchUp) commit(ctx context.Context) error {
 }
 
 // saveShadow writes what a shadow has changed. The first time it is all that there is.
-func (t postgresTx) saveShadow(ctx context.Context, s shadow, first bool) error {
+func saveShadow(ctx context.Context, tx pgx.Tx, s shadow, first bool) error {
 	stored := false
 	if first {
 		var err error
-		if stored, err = t.loadShadow(ctx, s); err != nil {
+		if stored, err = loadShadow(ctx, tx, s); err != nil {
 			return err
 		}
 	}
 	if !stored {
-		if err := s.save(ctx, t.tx, sameTable); err != nil {
+		if err := s.save(ctx, tx, sameTable); err != nil {
 			return err
 		}
 	}
@@ -237,7 +238,7 @@ func (t postgresTx) saveShadow(ctx context.Context, s shadow, first bool) error 
 	if batch.Len() == 0 {
 		return nil
 	}
-	return unavailable("save failures", t.tx.SendBatch(ctx, &batch).Close())
+	return unavailable("save failures", tx.SendBatch(ctx, &batch).Close())
 }
 
 func sameTable(live string) string { return live }
@@ -245,25 +246,19 @@ func sameTable(live string) string { return live }
 // loadShadow copies the rows of a shadow into the live tables, which takes half as long
 // as saving them. It answers false, and has written nothing, where somebody else has put
 // one of the rows.
-func (t postgresTx) loadShadow(ctx context.Context, s shadow) (bool, error) {
-	attempt, err := t.tx.Begin(ctx)
+func loadShadow(ctx context.Context, tx pgx.Tx, s shadow) (bool, error) {
+	attempt, err := tx.Begin(ctx)
 	if err != nil {
 		return false, unavailable("begin to load", err)
 	}
 	err = s.load(ctx, loader{conn: attempt.Conn(), table: sameTable, piece: loadPiece})
-	if isUniqueViolation(err) {
+	if hasCode(err, uniqueViolation) {
 		return false, unavailable("take back what was loaded", attempt.Rollback(ctx))
 	}
 	if err != nil {
 		return false, err
 	}
 	return true, unavailable("end the loading", attempt.Commit(ctx))
-}
-
-// isUniqueViolation says that there was a row with the same key (SQLSTATE 23505).
-func isUniqueViolation(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "23505"
 }
 
 // fetch implements [shadow].
