@@ -180,21 +180,19 @@ func (c *catchUp) consecutive(events []eventstore.PageEvent) ([]eventstore.PageE
 
 // write commits while more is to be folded.
 func (c *catchUp) write(ctx context.Context) error {
-	start := time.Now()
 	if err := c.commit(ctx); err != nil {
 		return err
 	}
 	if c.shadow.nfts() > c.maxNFTs {
 		c.begin(false)
 	}
-	c.took = time.Since(start)
 	c.schedule()
 	return nil
 }
 
 // commit writes the rows that have changed and moves the checkpoint, like a page.
 func (c *catchUp) commit(ctx context.Context) error {
-	l := c.lease
+	l, start := c.lease, time.Now()
 	if c.at == l.at {
 		return nil
 	}
@@ -216,6 +214,7 @@ func (c *catchUp) commit(ctx context.Context) error {
 	l.remembered.forget() // what it remembers is older than what was written
 	aside.drop()
 	c.shadow.saved(c.at)
+	c.took = time.Since(start)
 	return nil
 }
 
