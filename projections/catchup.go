@@ -20,7 +20,7 @@ const (
 	// Rows are written after so long, or after writeShare times as long as writing took
 	// the last time, so that the log is folded most of the time. Any longer than
 	// mostFolding would not be worth what a killed process has to fold again.
-	leastFolding = 10 * time.Second
+	leastFolding = 15 * time.Second
 	mostFolding  = time.Minute
 	writeShare   = 3
 
