@@ -66,8 +66,10 @@ type FeedConfig struct {
 // Feed is a watermill subscriber that follows a log. A message is one page. The
 // next page is sent only after the last was acknowledged, and a page that was
 // not is sent again, so that pages are handled one at a time and in order
-// although watermill starts a goroutine for each message. While a page is being
-// handled the feed reads and decodes the next, and no further.
+// although watermill starts a goroutine for each message. While a full page is being
+// handled the feed reads and decodes the next, and no further. After one that came
+// to the end of the log it reads on when that was handled: all that was appended
+// meanwhile is one page then, and the read takes nothing from the handling.
 type Feed struct {
 	pages  *Pages
 	config FeedConfig
@@ -114,7 +116,7 @@ func (f *Feed) Subscribe(ctx context.Context, topic string) (<-chan *message.Mes
 	}
 	ctx, stop := context.WithCancel(ctx)
 	f.stops = append(f.stops, stop)
-	pages := make(chan *Page)
+	pages := make(chan delivery)
 	messages := make(chan *message.Message)
 	f.done.Go(func() {
 		defer close(pages)
@@ -147,8 +149,14 @@ func (f *Feed) Err() error {
 	return f.err
 }
 
+// delivery is a page on its way.
+type delivery struct {
+	page  *Page
+	acked chan struct{} // closed when it was
+}
+
 // read sends page after page until ctx ends or the log has a gap.
-func (f *Feed) read(ctx context.Context, pages chan<- *Page) {
+func (f *Feed) read(ctx context.Context, pages chan<- delivery) {
 	after := f.config.From
 	for {
 		page, err := f.next(ctx, after)
@@ -166,9 +174,18 @@ func (f *Feed) read(ctx context.Context, pages chan<- *Page) {
 			sleep(ctx, f.config.Backoff)
 			continue
 		}
+		next := delivery{page, make(chan struct{})}
 		select {
-		case pages <- page:
+		case pages <- next:
 			after = page.To
+		case <-ctx.Done():
+			return
+		}
+		if f.pages.full(page) {
+			continue
+		}
+		select {
+		case <-next.acked:
 		case <-ctx.Done():
 			return
 		}
@@ -197,14 +214,15 @@ func (f *Feed) next(ctx context.Context, after int64) (*Page, error) {
 }
 
 // deliver sends each page until it is acknowledged.
-func (f *Feed) deliver(ctx context.Context, pages <-chan *Page, messages chan<- *message.Message) {
-	for page := range pages {
+func (f *Feed) deliver(ctx context.Context, pages <-chan delivery, messages chan<- *message.Message) {
+	for next := range pages {
 		for {
-			acked, ok := f.send(ctx, page, messages)
+			acked, ok := f.send(ctx, next.page, messages)
 			if !ok {
 				return
 			}
 			if acked {
+				close(next.acked)
 				break
 			}
 			sleep(ctx, f.config.Backoff)

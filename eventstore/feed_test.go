@@ -212,6 +212,28 @@ func TestFeedWaitsForAck(t *testing.T) {
 	})
 }
 
+// TestFeedGathers: what is appended while a page from the end of the log is being
+// handled is one page, which is read when it is needed.
+func TestFeedGathers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		events := memory(t, 1)
+		log := &reader{Reader: events}
+		messages := subscribe(t, newFeed(t, log, eventstore.FeedConfig{PageSize: 10}))
+		msg, _ := receive(t, messages, 0, 1)
+		for n := 2; n <= 5; n++ {
+			eventstoretest.Append(t, events, eventstoretest.Entry("a", n))
+			nothing(t, messages)
+		}
+		msg.Nack()
+		msg, _ = receive(t, messages, 0, 1)
+		if reads := log.reads.Load(); reads != 1 {
+			t.Errorf("%d reads while the first page is being handled", reads)
+		}
+		msg.Ack()
+		receive(t, messages, 1, 5)
+	})
+}
+
 func TestFeedNack(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		messages := subscribe(t, newFeed(t, memory(t, 20), eventstore.FeedConfig{PageSize: 10}))

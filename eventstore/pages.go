@@ -96,6 +96,10 @@ func (p *Pages) read(ctx context.Context, after int64) (*Page, error) {
 	return page, nil
 }
 
+// full says that a page ends where the next begins for all feeds, and not because there
+// were no more events.
+func (p *Pages) full(page *Page) bool { return page.To%p.size == 0 }
+
 func (p *Pages) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

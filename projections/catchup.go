@@ -17,12 +17,18 @@ const (
 	// of following the log page by page.
 	farBehind = 10_000
 
-	// catchUpRange is how many events are folded between looks at the bounds below.
-	catchUpRange = 10_000
+	// Rows are written after so long, or after writeShare times as long as writing took
+	// the last time, so that the log is folded most of the time. Any longer than
+	// mostFolding would not be worth what a killed process has to fold again.
+	leastFolding = 15 * time.Second
+	mostFolding  = time.Minute
+	writeShare   = 3
 
-	// A step of catching up is committed after so long, so that rows and checkpoint
-	// move while a long log is folded.
-	catchUpTime = 2 * time.Second
+	// loadPiece is about how many bytes of rows one statement loads, which has to end
+	// before the timeout of leaseSettings.
+	loadPiece = 16 << 20
+
+	uniqueViolation = "23505" // PostgreSQL's code
 
 	// connectTimeout bounds the wait for a connection.
 	connectTimeout = 10 * time.Second
@@ -45,6 +51,10 @@ type catchUp struct {
 	shadow   shadow
 	complete bool  // the shadow has all rows that are stored
 	at       int64 // folded
+
+	spoken time.Time     // when the lease was used last
+	due    time.Time     // when rows are to be written
+	took   time.Duration // to write them the last time
 }
 
 // catchUp implements [lease].
@@ -64,7 +74,7 @@ func (l *postgresLease) catchUp(ctx context.Context, far int64, empty func() sha
 	}
 	c.begin(l.at == 0)
 	for err == nil && head-l.at >= far {
-		if err = c.step(ctx, head); err == nil {
+		if err = c.run(ctx, head); err == nil {
 			head, err = l.head(ctx)
 		}
 	}
@@ -100,31 +110,37 @@ func (c *catchUp) begin(complete bool) {
 	c.shadow.saved(c.at) // from here on it notes what changes
 }
 
-// step folds towards the head and commits. A log with a gap is folded up to there.
-func (c *catchUp) step(ctx context.Context, head int64) error {
-	start := time.Now()
-	var gap error
-	for c.at < head && gap == nil && time.Since(start) < catchUpTime && !c.full() {
-		until := min(c.at+catchUpRange, head)
-		err := c.log.each(ctx, c.at, until,
-			func(events []eventstore.PageEvent) error { return c.fold(ctx, events) },
-			func() error { return c.lease.keep(ctx) })
-		if err == nil && c.at < until {
-			err = fmt.Errorf("%w: position %d is missing", eventstore.ErrGap, c.at+1)
-		}
-		if errors.Is(err, eventstore.ErrGap) {
-			gap = err
-		} else if err != nil {
-			return err
-		}
+// run folds up to the head and writes. A log with a gap is folded up to there.
+func (c *catchUp) run(ctx context.Context, head int64) error {
+	c.schedule()
+	err := c.log.each(ctx, c.at, head,
+		func(events []eventstore.PageEvent) error { return c.fold(ctx, events) },
+		func() error { return c.speak(ctx) })
+	if err == nil && c.at < head {
+		err = fmt.Errorf("%w: position %d is missing", eventstore.ErrGap, c.at+1)
 	}
-	if err := c.commit(ctx); err != nil {
+	if err != nil && !errors.Is(err, eventstore.ErrGap) {
 		return err
 	}
-	if c.full() {
-		c.begin(false)
+	if failed := c.commit(ctx); failed != nil {
+		return failed
 	}
-	return gap
+	return err
+}
+
+// schedule sets when rows are written next.
+func (c *catchUp) schedule() {
+	c.spoken = time.Now()
+	c.due = c.spoken.Add(min(max(leastFolding, writeShare*c.took), mostFolding))
+}
+
+// speak keeps the lease while its connection has nothing else to do.
+func (c *catchUp) speak(ctx context.Context) error {
+	if time.Since(c.spoken) < keepInterval {
+		return nil
+	}
+	c.spoken = time.Now()
+	return c.lease.keep(ctx)
 }
 
 // full says that the shadow holds as much as it may.
@@ -132,16 +148,9 @@ func (c *catchUp) full() bool {
 	return c.shadow.nfts() > c.maxNFTs || len(c.shadow.setAside().pending) > maxPending
 }
 
-// fold folds consecutive events.
+// fold folds consecutive events, and writes when it is time to.
 func (c *catchUp) fold(ctx context.Context, events []eventstore.PageEvent) error {
-	var gap error
-	for i := range events {
-		if want := c.at + int64(i) + 1; events[i].Position != want {
-			gap = fmt.Errorf("%w: expected position %d, found %d", eventstore.ErrGap, want, events[i].Position)
-			events = events[:i]
-			break
-		}
-	}
+	events, gap := c.consecutive(events)
 	if !c.complete {
 		if err := c.shadow.fetch(ctx, c.lease.conn, events); err != nil {
 			return err
@@ -149,12 +158,41 @@ func (c *catchUp) fold(ctx context.Context, events []eventstore.PageEvent) error
 	}
 	c.shadow.fold(events)
 	c.at += int64(len(events))
-	return gap
+	if gap != nil {
+		return gap
+	}
+	if c.full() || time.Now().After(c.due) {
+		return c.write(ctx)
+	}
+	return c.speak(ctx)
+}
+
+// consecutive are the events that follow what is folded, and the error that says which
+// one is missing.
+func (c *catchUp) consecutive(events []eventstore.PageEvent) ([]eventstore.PageEvent, error) {
+	for i := range events {
+		if want := c.at + int64(i) + 1; events[i].Position != want {
+			return events[:i], fmt.Errorf("%w: expected position %d, found %d", eventstore.ErrGap, want, events[i].Position)
+		}
+	}
+	return events, nil
+}
+
+// write commits while more is to be folded.
+func (c *catchUp) write(ctx context.Context) error {
+	if err := c.commit(ctx); err != nil {
+		return err
+	}
+	if c.shadow.nfts() > c.maxNFTs {
+		c.begin(false)
+	}
+	c.schedule()
+	return nil
 }
 
 // commit writes the rows that have changed and moves the checkpoint, like a page.
 func (c *catchUp) commit(ctx context.Context) error {
-	l := c.lease
+	l, start := c.lease, time.Now()
 	if c.at == l.at {
 		return nil
 	}
@@ -167,8 +205,8 @@ func (c *catchUp) commit(ctx context.Context) error {
 		return unavailable("read the last event", err)
 	}
 	aside := c.shadow.setAside()
-	err = l.page(ctx, step, func(ctx context.Context, t tx) error {
-		return t.(postgresTx).saveShadow(ctx, c.shadow)
+	err = l.transact(ctx, step, func(ctx context.Context, tx pgx.Tx) error {
+		return saveShadow(ctx, tx, c.shadow, step.from == 0)
 	})
 	if err != nil {
 		return err
@@ -176,19 +214,50 @@ func (c *catchUp) commit(ctx context.Context) error {
 	l.remembered.forget() // what it remembers is older than what was written
 	aside.drop()
 	c.shadow.saved(c.at)
+	c.took = time.Since(start)
 	return nil
 }
 
-func (t postgresTx) saveShadow(ctx context.Context, s shadow) error {
-	if err := s.save(ctx, t.tx, func(live string) string { return live }); err != nil {
-		return err
+// saveShadow writes what a shadow has changed. The first time it is all that there is.
+func saveShadow(ctx context.Context, tx pgx.Tx, s shadow, first bool) error {
+	stored := false
+	if first {
+		var err error
+		if stored, err = loadShadow(ctx, tx, s); err != nil {
+			return err
+		}
+	}
+	if !stored {
+		if err := s.save(ctx, tx, sameTable); err != nil {
+			return err
+		}
 	}
 	var batch pgx.Batch
 	queueFailures(&batch, s.setAside().pending)
 	if batch.Len() == 0 {
 		return nil
 	}
-	return unavailable("save failures", t.tx.SendBatch(ctx, &batch).Close())
+	return unavailable("save failures", tx.SendBatch(ctx, &batch).Close())
+}
+
+func sameTable(live string) string { return live }
+
+// loadShadow copies the rows of a shadow into the live tables, which takes half as long
+// as saving them. It answers false, and has written nothing, where somebody else has put
+// one of the rows.
+func loadShadow(ctx context.Context, tx pgx.Tx, s shadow) (bool, error) {
+	attempt, err := tx.Begin(ctx)
+	if err != nil {
+		return false, unavailable("begin to load", err)
+	}
+	err = s.load(ctx, loader{conn: attempt.Conn(), table: sameTable, piece: loadPiece})
+	if hasCode(err, uniqueViolation) {
+		return false, unavailable("take back what was loaded", attempt.Rollback(ctx))
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, unavailable("end the loading", attempt.Commit(ctx))
 }
 
 // fetch implements [shadow].

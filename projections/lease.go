@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -23,14 +24,29 @@ const (
 	// paused, and with the session its lock, so that a stand-by can take over. A
 	// living projector speaks every keepInterval. Pages are planned anew, because a
 	// plan that was made while the tables were small would be kept when they are
-	// large; and by index, for what a projector touches is in memory.
+	// large; and by index, for what a projector touches is in memory. A statement that
+	// has waited for a lock looks at the row as it is then.
 	leaseSettings = `
 		SET idle_session_timeout = '20s';
 		SET idle_in_transaction_session_timeout = '20s';
 		SET statement_timeout = '60s';
 		SET lock_timeout = '10s';
+		SET default_transaction_isolation = 'read committed';
 		SET plan_cache_mode = force_custom_plan;
 		SET random_page_cost = 1`
+
+	// moveCheckpoint fails with divisionByZero when there is no such checkpoint, which
+	// ends the transaction before anything else is written. What was folded last has to
+	// be in the log, or the page is of another one.
+	moveCheckpoint = `
+		WITH moved AS (
+			UPDATE projection_checkpoints AS c SET position = $3, event_created_at = $4, updated_at = now()
+			 WHERE projection = $1 AND position = $2 AND version = $5 AND generation = $6
+			   AND (position = 0 OR EXISTS (
+			       SELECT FROM reputation_events AS e WHERE e.position = c.position AND e.created_at = c.event_created_at))
+			RETURNING 1)
+		SELECT 1 / count(*) FROM moved`
+	divisionByZero = "22012"
 )
 
 // postgresLease holds a session lock on a connection of its own, and writes its
@@ -208,8 +224,72 @@ func (l *postgresLease) keep(ctx context.Context) error {
 // release closes the connection, which frees the lock.
 func (l *postgresLease) release() { closeConn(l.conn) }
 
+// page reads what the work needs, and then writes in one round trip. Nobody else moves
+// the checkpoint or writes the rows without moving it, so what was read is true if the
+// checkpoint is still where it was.
 func (l *postgresLease) page(ctx context.Context, step step, work func(context.Context, tx) error) error {
-	err := l.transact(ctx, step, work)
+	return l.moved(step, l.writePage(ctx, step, work))
+}
+
+// writePage runs work and sends what it has queued. The statements travel together, and
+// without an explicit BEGIN they commit together at the end.
+func (l *postgresLease) writePage(ctx context.Context, step step, work func(context.Context, tx) error) error {
+	var batch pgx.Batch
+	batch.Queue(moveCheckpoint, l.checkpointArgs(step)...)
+	if err := work(ctx, postgresTx{conn: l.conn, writes: &batch, remembered: l.remembered}); err != nil {
+		return err
+	}
+	err := l.conn.SendBatch(ctx, &batch).Close()
+	if hasCode(err, divisionByZero) {
+		return l.lost(ctx, step.from)
+	}
+	return unavailable("write a page", err)
+}
+
+// transact is like page for work that writes by itself.
+func (l *postgresLease) transact(ctx context.Context, step step, work func(context.Context, pgx.Tx) error) error {
+	return l.moved(step, l.runTransaction(ctx, step, work))
+}
+
+func (l *postgresLease) runTransaction(ctx context.Context, step step, work func(context.Context, pgx.Tx) error) error {
+	transaction, err := l.conn.Begin(ctx)
+	if err != nil {
+		return unavailable("begin a page", err)
+	}
+	rollback := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = transaction.Rollback(ctx) // after a commit it does nothing
+	}
+	defer rollback()
+	// The guard comes first: a rival waits here, and then finds the checkpoint moved.
+	_, err = transaction.Exec(ctx, moveCheckpoint, l.checkpointArgs(step)...)
+	if hasCode(err, divisionByZero) {
+		rollback()
+		return l.lost(ctx, step.from)
+	}
+	if err != nil {
+		return unavailable("move the checkpoint", err)
+	}
+	if err := work(ctx, transaction); err != nil {
+		return err
+	}
+	return unavailable("commit a page", transaction.Commit(ctx))
+}
+
+// checkpointArgs are those of moveCheckpoint.
+func (l *postgresLease) checkpointArgs(step step) []any {
+	return []any{l.projection, step.from, step.to, step.at, l.version, l.generation}
+}
+
+// hasCode says whether PostgreSQL refused something with a code.
+func hasCode(err error, code string) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == code
+}
+
+// moved notes that a page was committed, or that it failed.
+func (l *postgresLease) moved(step step, err error) error {
 	if err != nil {
 		l.remembered.forget()
 		if l.conn.IsClosed() && !errors.Is(err, ErrLost) {
@@ -222,40 +302,9 @@ func (l *postgresLease) page(ctx context.Context, step step, work func(context.C
 	return nil
 }
 
-func (l *postgresLease) transact(ctx context.Context, step step, work func(context.Context, tx) error) error {
-	transaction, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return unavailable("begin a page", err)
-	}
-	rollback := func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = transaction.Rollback(ctx) // after a commit it does nothing
-	}
-	defer rollback()
-	// The guard comes first: a rival waits here, and then finds the checkpoint moved.
-	// What was folded last has to be in the log, or the page is of another one.
-	tag, err := transaction.Exec(ctx, `
-		UPDATE projection_checkpoints AS c SET position = $3, event_created_at = $4, updated_at = now()
-		 WHERE projection = $1 AND position = $2 AND version = $5 AND generation = $6
-		   AND (position = 0 OR EXISTS (
-		       SELECT FROM reputation_events AS e WHERE e.position = c.position AND e.created_at = c.event_created_at))`,
-		l.projection, step.from, step.to, step.at, l.version, l.generation)
-	if err != nil {
-		return unavailable("move the checkpoint", err)
-	}
-	if tag.RowsAffected() != 1 {
-		return l.lost(ctx, transaction, step.from)
-	}
-	if err := work(ctx, postgresTx{transaction, l.remembered}); err != nil {
-		return err
-	}
-	return unavailable("commit a page", transaction.Commit(ctx))
-}
-
 // lost says why the checkpoint could not be moved.
-func (l *postgresLease) lost(ctx context.Context, transaction pgx.Tx, from int64) error {
-	c, err := l.checkpoint(ctx, transaction)
+func (l *postgresLease) lost(ctx context.Context, from int64) error {
+	c, err := l.checkpoint(ctx, l.conn)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // it was emptied
 	case err != nil:
@@ -276,17 +325,19 @@ const (
 	membersTable     = "reputation_cohort_members"
 )
 
-// postgresTx reads and writes one page, with one statement for each table and one
-// round trip for each call.
+// postgresTx reads and writes one page, with one statement for each table. It reads in
+// one round trip for each call. What it writes is queued, and so remembered before it is
+// stored: a page that fails makes the lease forget.
 type postgresTx struct {
-	tx         pgx.Tx
+	conn       *pgx.Conn
+	writes     *pgx.Batch // nil where nothing is written
 	remembered *remembered
 }
 
 func (t postgresTx) loadAgents(ctx context.Context, nfts, collections []string) (agentRows, error) {
 	known := newAgentRows(len(nfts), len(collections))
 	nfts, collections = t.remembered.load(known, nfts, collections)
-	read, err := readAgents(ctx, t.tx, nfts, collections)
+	read, err := readAgents(ctx, t.conn, nfts, collections)
 	maps.Copy(known.agents, read.agents)
 	maps.Copy(known.collections, read.collections)
 	return known, err
@@ -343,17 +394,10 @@ func scanCollections(rows pgx.Rows, collections map[string]*reputation.Collectio
 	return err
 }
 
-func (t postgresTx) saveAgents(ctx context.Context, changes agentChanges) error {
-	var batch pgx.Batch
-	queueAgents(&batch, aggregatesTable, changes.agents)
-	queueCollections(&batch, collectionsTable, changes.collections)
-	queueFailures(&batch, changes.failures)
-	if batch.Len() == 0 {
-		return nil
-	}
-	if err := t.tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return unavailable("save aggregates", err)
-	}
+func (t postgresTx) saveAgents(_ context.Context, changes agentChanges) error {
+	queueAgents(t.writes, aggregatesTable, changes.agents)
+	queueCollections(t.writes, collectionsTable, changes.collections)
+	queueFailures(t.writes, changes.failures)
 	t.remembered.save(changes)
 	return nil
 }
@@ -436,7 +480,7 @@ func (t postgresTx) loadCohorts(ctx context.Context, nfts []string, keys []cohor
 		  JOIN reputation_task_cohorts AS c USING (nft_id, model_id, task_type)
 		 WHERE c.position IS NOT NULL`, ids, models, tasks).
 		Query(func(rows pgx.Rows) error { return scanCohorts(rows, loaded) })
-	return loaded, unavailable("load cohorts", t.tx.SendBatch(ctx, &batch).Close())
+	return loaded, unavailable("load cohorts", t.conn.SendBatch(ctx, &batch).Close())
 }
 
 func queueReadMembers(batch *pgx.Batch, nfts []string, member func(nft, collection string)) {
@@ -475,16 +519,12 @@ func scanCohorts(rows pgx.Rows, loaded map[string]*reputation.Cohorts) error {
 	return err
 }
 
-func (t postgresTx) saveCohorts(ctx context.Context, changes cohortChanges) error {
-	var batch pgx.Batch
-	queueMembers(&batch, membersTable, changes.members)
-	queueCleared(&batch, cohortsTable, changes.cleared)
-	queueCohorts(&batch, cohortsTable, changes.cohorts)
-	queueFailures(&batch, changes.failures)
-	if batch.Len() == 0 {
-		return nil
-	}
-	return unavailable("save cohorts", t.tx.SendBatch(ctx, &batch).Close())
+func (t postgresTx) saveCohorts(_ context.Context, changes cohortChanges) error {
+	queueMembers(t.writes, membersTable, changes.members)
+	queueCleared(t.writes, cohortsTable, changes.cleared)
+	queueCohorts(t.writes, cohortsTable, changes.cohorts)
+	queueFailures(t.writes, changes.failures)
+	return nil
 }
 
 func queueMembers(batch *pgx.Batch, table string, members map[string]string) {

@@ -16,28 +16,17 @@ func (p *Postgres) ListPublisher() { p.publishing.Store(true) }
 
 // read implements lease.
 func (l *postgresLease) read(ctx context.Context, work func(context.Context, tx) error) error {
-	err := l.readOnly(ctx, work)
+	err := work(ctx, postgresTx{conn: l.conn, remembered: l.remembered})
 	if err != nil && l.conn.IsClosed() && !errors.Is(err, ErrLost) {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	return err
 }
 
-func (l *postgresLease) readOnly(ctx context.Context, work func(context.Context, tx) error) error {
-	transaction, err := l.conn.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return unavailable("begin to read", err)
-	}
-	err = work(ctx, postgresTx{transaction, l.remembered})
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	return errors.Join(err, unavailable("end reading", transaction.Rollback(ending)))
-}
-
 // loadRanks are collection and samples of agents that have a row; states follow
 // from them.
 func (t postgresTx) loadRanks(ctx context.Context, nfts []string) (map[string]reputation.Rank, error) {
-	rows, err := t.tx.Query(ctx, `SELECT nft_id, collection_id, samples FROM publisher_agents WHERE nft_id = ANY ($1)`, nfts)
+	rows, err := t.conn.Query(ctx, `SELECT nft_id, collection_id, samples FROM publisher_agents WHERE nft_id = ANY ($1)`, nfts)
 	if err != nil {
 		return nil, unavailable("load ranks", err)
 	}
@@ -51,18 +40,14 @@ func (t postgresTx) loadRanks(ctx context.Context, nfts []string) (map[string]re
 	return ranks, unavailable("load ranks", err)
 }
 
-func (t postgresTx) saveRanks(ctx context.Context, changes rankChanges) error {
-	var batch pgx.Batch
+func (t postgresTx) saveRanks(_ context.Context, changes rankChanges) error {
 	if changes.restart {
-		batch.Queue(`DELETE FROM publisher_agents`)
-		batch.Queue(`DELETE FROM projection_failures WHERE projection = $1`, Publisher)
+		t.writes.Queue(`DELETE FROM publisher_agents`)
+		t.writes.Queue(`DELETE FROM projection_failures WHERE projection = $1`, Publisher)
 	}
-	queueRanks(&batch, changes.ranks)
-	queueFailures(&batch, changes.failures)
-	if batch.Len() == 0 {
-		return nil
-	}
-	return unavailable("save ranks", t.tx.SendBatch(ctx, &batch).Close())
+	queueRanks(t.writes, changes.ranks)
+	queueFailures(t.writes, changes.failures)
+	return nil
 }
 
 func queueRanks(batch *pgx.Batch, ranks []changedRank) {

@@ -96,7 +96,7 @@ func (r *rebuild) loadShadows(ctx context.Context, tx pgx.Tx, shadows []shadow) 
 		}
 	}
 	for _, s := range shadows {
-		if err := s.load(ctx, loader{tx.Conn(), r.beside, r.Rest}); err != nil {
+		if err := s.load(ctx, loader{conn: tx.Conn(), table: r.beside, freeze: true, rest: r.Rest}); err != nil {
 			return err
 		}
 	}
