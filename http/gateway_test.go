@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dixie/auth"
 	"dixie/http"
 	"dixie/reputation"
 )
@@ -92,8 +93,9 @@ func (g *guests) Admits(wallet string) bool { return slices.Contains(g.wallets, 
 func (g *guests) Entries() http.Entries     { return http.Entries{Wallets: g.wallets, Keys: g.keys} }
 
 func (g *guests) AddWallet(_ context.Context, wallet string) (string, error) {
+	_, err := auth.ParseAddress(wallet)
 	switch {
-	case !strings.HasPrefix(wallet, "0x"):
+	case err != nil:
 		return "", &http.EntryError{Field: "value", Detail: "must be a wallet address"}
 	case g.Admits(wallet):
 		return "", fmt.Errorf("%w: %s", http.ErrListed, wallet)

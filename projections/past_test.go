@@ -145,7 +145,7 @@ func TestPlanOfPast(t *testing.T) {
 	if r, err := past.ReputationAt(t.Context(), "wasp-7", 20000); err != nil || r.Agent.Aggregate.SampleCount != 10 || r.Collection.Members != 4 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	statements := spy.take() // on the members
+	statements := spy.take("reputation_cohort_members")
 	if len(statements) != 3 {
 		t.Errorf("%d statements, want 3", len(statements))
 	}

@@ -93,7 +93,7 @@ func TestTracedRun(t *testing.T) {
 	}
 	for _, name := range []string{
 		"GET /api/reputation/{nftId}", "POST /api/reputation/{nftId}/events", "POST /api/reputation/events", "GET /api/reputation/events",
-		"GET", "append", "project aggregates", "project cohorts", "INSERT", "UPDATE", "SELECT",
+		"GET", "append", "project aggregates", "project cohorts", "INSERT", "WITH", "SELECT",
 	} {
 		if len(collector.Named(name)) == 0 {
 			t.Errorf("no span %q", name)

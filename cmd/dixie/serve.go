@@ -11,6 +11,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,6 +72,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if s.Dev {
 		s.forDevelopment()
 	}
+	defer runtime.KeepAlive(heapFloor())
 	logger := s.Logging.logger()
 	known.warnUnknown(ctx, os.Environ(), logger)
 	parts, err := s.open(ctx, logger)
