@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"dixie/projections"
@@ -34,6 +35,7 @@ func (r *rebuildCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
+	defer runtime.KeepAlive(heapFloor(rebuildingFloor))
 	names := r.projections()
 	bar := startProgress(c.err, "rebuild "+r.Projection, "events", 0)
 	done, err := projections.NewPostgres(pool).Rebuild(ctx, projections.RebuildConfig{

@@ -72,7 +72,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console, known variables) error {
 	if s.Dev {
 		s.forDevelopment()
 	}
-	defer runtime.KeepAlive(heapFloor())
+	defer runtime.KeepAlive(heapFloor(servingFloor))
 	logger := s.Logging.logger()
 	known.warnUnknown(ctx, os.Environ(), logger)
 	parts, err := s.open(ctx, logger)

@@ -2,9 +2,11 @@ package pgtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -26,14 +28,17 @@ const (
 )
 
 // A cluster is a PostgreSQL of this machine's binaries, in a directory of its
-// own and reachable only through a socket there.
+// own and reachable only through a socket there; one that is like in production,
+// through TCP of this machine as well, with a password that only this process knows.
 type cluster struct {
-	bin   string // directory of the binaries
-	dir   string
-	opts  Options
-	owner *syscall.Credential // nil: this process's user
-	guard *watchdog
-	proc  *process // the last one launched; nil before
+	bin      string // directory of the binaries
+	dir      string
+	opts     Options
+	port     string              // of TCP; empty for none
+	password string              // for TCP
+	owner    *syscall.Credential // nil: this process's user
+	guard    *watchdog
+	proc     *process // the last one launched; nil before
 }
 
 // newCluster makes a cluster that does not run yet.
@@ -50,11 +55,29 @@ func newCluster(ctx context.Context, bin string, o Options) (*cluster, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	c := &cluster{bin: bin, dir: dir, opts: o, owner: owner, guard: guard}
-	if err := c.initialise(ctx); err != nil {
+	c := &cluster{bin: bin, dir: dir, opts: o, owner: owner, guard: guard, password: rand.Text()}
+	if o.Durable {
+		c.port, err = freePort(ctx)
+	}
+	if err == nil {
+		err = c.initialise(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.remove())
 	}
 	return c, nil
+}
+
+// freePort is a port that nobody listens at.
+func freePort(ctx context.Context) (string, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a port for PostgreSQL: %w", err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return port, err
 }
 
 // clusterOwner is the user that the server runs as. PostgreSQL refuses to run
@@ -113,9 +136,13 @@ func parentDir(o Options) string {
 }
 
 func (c *cluster) initialise(ctx context.Context) error {
-	args := []string{"-D", c.data(), "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"}
+	args := []string{"-D", c.data(), "-U", superuser, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
+		"--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile=" + filepath.Join(c.dir, "password")}
 	if !c.opts.Durable {
 		args = append(args, "--wal-segsize=1") // a smaller directory
+	}
+	if err := c.writePassword(); err != nil {
+		return err
 	}
 	p, err := c.spawn("initdb", args...)
 	if err != nil {
@@ -129,19 +156,43 @@ func (c *cluster) initialise(ctx context.Context) error {
 	return nil
 }
 
+// writePassword writes the file that initdb reads the password from.
+func (c *cluster) writePassword() error {
+	name := filepath.Join(c.dir, "password")
+	err := os.WriteFile(name, []byte(c.password), 0o600)
+	if err == nil && c.owner != nil {
+		err = os.Chown(name, int(c.owner.Uid), int(c.owner.Gid))
+	}
+	if err != nil {
+		return fmt.Errorf("write the cluster's password: %w", err)
+	}
+	return nil
+}
+
 func (c *cluster) data() string    { return filepath.Join(c.dir, "data") }
 func (c *cluster) logFile() string { return filepath.Join(c.dir, "log") }
 
 func (c *cluster) url(dbname string) string {
 	q := url.Values{"host": {c.dir}, "port": {socketPort}, "sslmode": {"disable"}}
-	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + dbname, RawQuery: q.Encode()}
+	user := url.User(superuser)
+	if c.port != "" {
+		q.Set("host", "127.0.0.1")
+		q.Set("port", c.port)
+		user = url.UserPassword(superuser, c.password)
+	}
+	u := url.URL{Scheme: "postgres", User: user, Path: "/" + dbname, RawQuery: q.Encode()}
 	return u.String()
 }
 
 func (c *cluster) launch(context.Context) error {
 	// Shared memory in files of the directory, as a killed server would leave it
 	// anywhere else.
-	args := []string{"-D", c.data(), "-k", c.dir, "-p", socketPort, "-c", "listen_addresses=", "-c", "dynamic_shared_memory_type=mmap"}
+	args := []string{"-D", c.data(), "-k", c.dir, "-c", "dynamic_shared_memory_type=mmap"}
+	if c.port == "" {
+		args = append(args, "-p", socketPort, "-c", "listen_addresses=")
+	} else {
+		args = append(args, "-p", c.port, "-c", "listen_addresses=127.0.0.1")
+	}
 	p, err := c.spawn("postgres", append(args, c.opts.arguments()...)...)
 	if err != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 type Options struct {
 	// Durable makes the server keep what it has committed through a crash of the
 	// machine, as one in production does: fsync, synchronous_commit and
-	// full_page_writes are on, and its files are on disk, in TMPDIR. For
-	// benchmarks.
+	// full_page_writes are on, and its files are on disk, in TMPDIR. It is reached
+	// through TCP, as one in production is. For benchmarks.
 	Durable bool
 
 	// Dir is a directory for the server's files, such as a file system that is to be

@@ -74,7 +74,7 @@ func newStandIn(t *testing.T) *standIn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &standIn{dir: publicTempDir(t), bin: bin, owner: owner, port: freePort(t), execs: map[string]*standInExec{}}
+	s := &standIn{dir: publicTempDir(t), bin: bin, owner: owner, port: anyPort(t), execs: map[string]*standInExec{}}
 	s.socket = filepath.Join(s.dir, "docker.sock")
 	home := filepath.Join(s.dir, "home")
 	if err := os.Mkdir(home, 0o700); err != nil {
@@ -92,7 +92,7 @@ func newStandIn(t *testing.T) *standIn {
 	return s
 }
 
-func freePort(t *testing.T) string {
+func anyPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
