@@ -127,6 +127,7 @@ func BenchmarkHistory(b *testing.B) {
 		log := open(b)
 		eventstoretest.Append(b, log, spread(1, benchmarkLength)...)
 		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				page, err := log.History(b.Context(), fmt.Sprintf("nft-%d", n%1000), 0, 100)
 				if err != nil || len(page) != benchmarkLength/1000 {

@@ -78,11 +78,13 @@ func newPages(b *testing.B, pool *pgxpool.Pool, agents int, names ...string) *pa
 // fold folds a page whose i-th event is of the agent that pick gives.
 func (p *pages) fold(b *testing.B, pick func(i int) int) {
 	b.Helper()
+	b.StopTimer()
 	page := &eventstore.Page{From: p.at, To: p.at + benchPage}
 	for i := range benchPage {
 		page.Events = append(page.Events, p.event(b, p.at+int64(i)+1, pick(i)))
 	}
 	p.at = page.To
+	b.StartTimer()
 	for _, lease := range p.leases {
 		if err := lease.Fold(b.Context(), page); err != nil {
 			b.Fatal(err)
@@ -129,6 +131,7 @@ func BenchmarkFoldPage(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/agents=%d", name, agents), func(b *testing.B) {
 				p := newPages(b, durable(b), agents, name)
 				first := p.at
+				b.ReportAllocs()
 				for b.Loop() {
 					p.fold(b, func(int) int { return rand.IntN(agents) })
 				}
@@ -149,6 +152,7 @@ func BenchmarkRead(b *testing.B) {
 		"List":       func(ctx context.Context) error { _, _, err := p.rows.List(ctx, "warming", random(), 50); return err },
 	} {
 		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
 			for b.Loop() {
 				if err := read(b.Context()); err != nil {
 					b.Fatal(err)
@@ -178,6 +182,7 @@ func BenchmarkPast(b *testing.B) {
 			backend.Project(b)
 			backend.Settle(b)
 			past := backend.Past(projections.PastConfig{Params: reputation.DefaultParams()})
+			b.ReportAllocs()
 			for b.Loop() {
 				if r, err := past.ReputationAt(b.Context(), "nft-1999", 2*events); err != nil || r.Collection.Members != 1000 {
 					b.Fatal(r, err)
