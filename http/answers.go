@@ -108,6 +108,16 @@ func (a *answers) unchanged(ctx context.Context, nft string, now time.Time) (t t
 	return text{}, 0, false, err
 }
 
+// current is the answer for an NFT as of a position that q asks for or a later one: the
+// one that was kept, or what read gives.
+func (a *answers) current(ctx context.Context, q *query, nft string, now time.Time, read func() (text, int64, error)) (text, int64, error) {
+	t, position, ok, err := a.unchanged(ctx, nft, now)
+	if err != nil || ok && q.contains(position) == nil {
+		return t, position, err
+	}
+	return read()
+}
+
 func (a *answers) get(nft string) (answer, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

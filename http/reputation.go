@@ -147,14 +147,11 @@ func (s *Server) getReputation(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	now := s.Now()
-	t, position, ok, err := s.reputations.unchanged(r.Context(), nft, now)
+	t, position, err := s.reputations.current(r.Context(), q, nft, now, func() (text, int64, error) {
+		return s.readReputation(w, r, q, nft, now)
+	})
 	if err != nil {
 		return err
-	}
-	if !ok || q.contains(position) != nil {
-		if t, position, err = s.readReputation(w, r, q, nft, now); err != nil {
-			return err
-		}
 	}
 	writeReputation(w, r, t, position, now)
 	return nil
@@ -279,10 +276,9 @@ func (s *Server) queryScore(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	now := s.Now()
-	t, position, ok, err := s.scores.unchanged(r.Context(), nft, now)
-	if err == nil && (!ok || q.contains(position) != nil) {
-		t, position, err = s.readScore(r.Context(), q, nft, now)
-	}
+	t, position, err := s.scores.current(r.Context(), q, nft, now, func() (text, int64, error) {
+		return s.readScore(r.Context(), q, nft, now)
+	})
 	if err != nil {
 		return err
 	}

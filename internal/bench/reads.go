@@ -108,6 +108,20 @@ func (r *run) serveProjected(ctx context.Context, p *postgres, database string, 
 	return r.serve(ctx, p, database)
 }
 
+// withLog runs work on a new PostgreSQL with a log of the usual length in the database
+// log.
+func (r *run) withLog(ctx context.Context, work func(*postgres) error) error {
+	p, err := r.startPostgres(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	if err := r.fillDatabase(ctx, p, "log", r.events, r.agents); err != nil {
+		return err
+	}
+	return work(p)
+}
+
 // fillDatabase makes a database with a log of so many events.
 func (r *run) fillDatabase(ctx context.Context, p *postgres, database string, events, agents int) error {
 	r.log.InfoContext(ctx, "filling a log", "events", events, "agents", agents)

@@ -72,14 +72,10 @@ func reading(p *postgres, database string) func(context.Context) (float64, error
 // benchRebuildLong measures dixie rebuild of a log that is five times as long, beside
 // that of one that is not.
 func benchRebuildLong(ctx context.Context, r *run) error {
-	p, err := r.startPostgres(ctx)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
-	if err := r.fillDatabase(ctx, p, "log", r.events, r.agents); err != nil {
-		return err
-	}
+	return r.withLog(ctx, func(p *postgres) error { return r.compareLong(ctx, p) })
+}
+
+func (r *run) compareLong(ctx context.Context, p *postgres) error {
 	long := longer * r.events
 	if err := r.compareRebuild(ctx, p, "long", long); err != nil {
 		return err

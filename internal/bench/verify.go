@@ -8,14 +8,10 @@ import (
 
 // benchVerify measures dixie verify, for which no target is set.
 func benchVerify(ctx context.Context, r *run) error {
-	p, err := r.startPostgres(ctx)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
-	if err := r.fillDatabase(ctx, p, "log", r.events, r.agents); err != nil {
-		return err
-	}
+	return r.withLog(ctx, func(p *postgres) error { return r.compareVerify(ctx, p) })
+}
+
+func (r *run) compareVerify(ctx context.Context, p *postgres) error {
 	if _, err := r.runDixie(ctx, p, "log", "rebuild"); err != nil {
 		return err
 	}
