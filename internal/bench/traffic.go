@@ -41,13 +41,7 @@ func benchTraffic(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.stop()
-	if err := r.fillDatabase(ctx, p, "live", r.events, r.agents); err != nil {
-		return err
-	}
-	if _, err := r.runDixie(ctx, p, "live", "rebuild"); err != nil {
-		return err
-	}
-	s, err := r.serve(ctx, p, "live")
+	s, err := r.serveProjected(ctx, p, "live", r.events, r.agents)
 	if err != nil {
 		return err
 	}
